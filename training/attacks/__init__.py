@@ -1,0 +1,1 @@
+"""Attacks: frozen values that turn images and labels into adversarial images."""

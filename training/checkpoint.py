@@ -1,0 +1,197 @@
+"""A run in one safetensors file: weights, average, optimiser, progress and provenance.
+
+Randomness is not stored: each step's is derived from the seed and the step. Writing is atomic, so
+a crash leaves the previous checkpoint whole. Knows the model's shape and its config, not the loop.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from training import backbones
+from training.config import Config, from_dict
+from training.data import Images
+from training.three_way import ThreeWayModel
+
+_KEY = "parallax"  # one JSON document in the file's metadata
+_FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """The file is not a checkpoint of ours, or not of this experiment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageShape:
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a checkpoint says of itself. `seconds` is the time trained so far."""
+
+    config: Config
+    shape: ImageShape
+    classes: tuple[str, ...]
+    step: int
+    steps_per_epoch: int
+    seconds: float
+    commit: str
+    data_sha256: str
+    weights_sha256: str
+    device: str
+    torch: str
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps_per_epoch * self.config.optimizer.epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """`model` holds the weights of the last step, `averaged` those to use (EMA where kept)."""
+
+    header: Header
+    model: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+
+def build_model(config: Config, shape: ImageShape, classes: int) -> ThreeWayModel:
+    """A fresh three-way model; its weights follow torch's global seed."""
+    options = {"channels": shape.channels, "height": shape.height, "width": shape.width}
+    robust, nonrobust = (backbones.build(config.model, **options) for _ in range(2))
+    return ThreeWayModel(
+        robust.network, nonrobust.network, features=robust.features, classes=classes
+    )
+
+
+def shape_of(images: Images) -> ImageShape:
+    _, channels, height, width = images.pixels.shape
+    return ImageShape(channels=channels, height=height, width=width)
+
+
+def weights_digest(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over names and values in the order of the names."""
+    state = hashlib.sha256()
+    for name in sorted(weights):
+        state.update(name.encode())
+        state.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def current_commit() -> str:
+    """Commit of the code that runs, with `+changes` where files differ; `unknown` outside git."""
+    here = Path(__file__).parent
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "."))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + "+changes" * bool(changes)
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Optimiser state by `parameter/slot`, so that it fits a flat file of tensors."""
+    names = [name for name, _ in model.named_parameters()]
+    return {
+        f"{names[index]}/{slot}": torch.as_tensor(value)
+        for index, slots in optimizer.state_dict()["state"].items()
+        for slot, value in slots.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, model: nn.Module, flat: dict[str, Tensor]
+) -> None:
+    """The inverse of `flatten_optimizer`, for a fresh optimiser over the same parameters."""
+    index = {name: position for position, (name, _) in enumerate(model.named_parameters())}
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        name, _, slot = key.rpartition("/")
+        slots.setdefault(index[name], {})[slot] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file and rename it into place."""
+    header = checkpoint.header
+    document = {
+        "format": _FORMAT,
+        **{key: value for key, value in vars(header).items() if key not in ("config", "shape")},
+        "config": header.config.as_dict(),
+        "shape": vars(header.shape),
+    }
+    groups = {
+        "model": checkpoint.model,
+        "averaged": checkpoint.averaged,
+        "optimizer": checkpoint.optimizer,
+    }
+    tensors = {
+        f"{group}.{name}": tensor.detach().cpu().contiguous().clone()
+        for group, content in groups.items()
+        for name, tensor in content.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={_KEY: json.dumps(document)})
+    os.replace(partial, path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint back.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format, or its weights do not match its hash.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            document: dict[str, Any] = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
+    if document.pop("format", None) != _FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups[group][rest] = tensor
+    document["config"] = from_dict(document["config"])
+    document["shape"] = ImageShape(**document["shape"])
+    document["classes"] = tuple(document["classes"])
+    checkpoint = Checkpoint(header=Header(**document), **groups)
+    if weights_digest(checkpoint.averaged) != checkpoint.header.weights_sha256:
+        raise CheckpointError(f"{path}: the weights do not match their hash")
+    return checkpoint
+
+
+def load_model(path: Path, device: torch.device) -> tuple[ThreeWayModel, Header]:
+    """The model to use (averaged weights) in eval mode, and where it came from."""
+    checkpoint = load(path)
+    header = checkpoint.header
+    model = build_model(header.config, header.shape, len(header.classes))
+    model.load_state_dict(checkpoint.averaged)
+    return model.eval().to(device), header
+
+
+def weights_only(checkpoint: Checkpoint) -> Checkpoint:
+    """The same without what only resuming needs: small enough to ship beside the model."""
+    return Checkpoint(
+        header=checkpoint.header, model={}, averaged=checkpoint.averaged, optimizer={}
+    )

@@ -1,0 +1,203 @@
+"""Labelled images in memory, from a source named by a string, cut into four splits.
+
+Sources: `mnist:DIR`, `cifar10:DIR` (torchvision's formats, downloaded where absent),
+`imagefolder:DIR` and `parquet:DIR` (Hugging Face layout). Validation and calibration are cut from
+the training set; the test split is the source's own and is touched by evaluation alone. Knows
+nothing of models; images stay uint8 until they are used.
+"""
+
+import hashlib
+import io
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow.parquet
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+
+from training.config import DataConfig
+
+SplitName = Literal["train", "validation", "calibration", "test"]
+
+
+class DataError(ValueError):
+    """A source cannot be read; the message names it and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """`pixels` uint8 (N, C, H, W), `label` int64 (N,), `classes` the names in label order."""
+
+    pixels: Tensor
+    label: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, index: Tensor | slice) -> "Images":
+        """The images at `index`, in that order."""
+        return Images(pixels=self.pixels[index], label=self.label[index], classes=self.classes)
+
+    def to(self, device: torch.device) -> "Images":
+        """The same images on another device."""
+        return Images(
+            pixels=self.pixels.to(device), label=self.label.to(device), classes=self.classes
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of pixels and labels."""
+        state = hashlib.sha256(self.pixels.cpu().numpy().tobytes())
+        state.update(self.label.cpu().numpy().tobytes())
+        return state.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    train: Images
+    validation: Images
+    calibration: Images
+    test: Images
+
+    def named(self, name: SplitName) -> Images:
+        return {
+            "train": self.train,
+            "validation": self.validation,
+            "calibration": self.calibration,
+            "test": self.test,
+        }[name]
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 pixels as float32 in [0, 1]; exactly what the service makes of the same PNG."""
+    return pixels.to(torch.float32) / 255.0
+
+
+def to_pixels(image: Tensor) -> Tensor:
+    """[0, 1] images as uint8, rounded to the nearest level: how an image travels."""
+    return (image * 255.0).round().clamp(0, 255).to(torch.uint8)
+
+
+def load(config: DataConfig) -> Splits:
+    """Read the source and cut the splits; the same seed always gives the same cut.
+
+    Raises:
+        DataError: unknown scheme, missing or unreadable files, or too few training images.
+    """
+    scheme, colon, place = config.source.partition(":")
+    readers = {
+        "mnist": _read_mnist,
+        "cifar10": _read_cifar10,
+        "imagefolder": _read_imagefolder,
+        "parquet": _read_parquet,
+    }
+    if not colon or scheme not in readers:
+        raise DataError(f"{config.source!r} is not a source; write one of {'|'.join(readers)}:DIR")
+    train, test = (readers[scheme](Path(place), part, config) for part in ("train", "test"))
+    if train.classes != test.classes:
+        raise DataError(f"{config.source}: train and test have different classes")
+    return split(train, test, config)
+
+
+def split(train: Images, test: Images, config: DataConfig) -> Splits:
+    """Cut validation and calibration from `train`, at random but fixed by `split_seed`.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    held_out = config.validation + config.calibration
+    if held_out >= len(train):
+        raise DataError(f"{held_out} held-out images leave none of {len(train)} to train on")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.split_seed))
+    return Splits(
+        validation=train.take(order[: config.validation]),
+        calibration=train.take(order[config.validation : held_out]),
+        train=train.take(order[held_out:]),
+        test=test,
+    )
+
+
+def _read_mnist(place: Path, part: str, config: DataConfig) -> Images:
+    raw = place / "MNIST" / "raw"
+    try:
+        if raw.is_dir() and not (raw / "train-images-idx3-ubyte").exists():
+            # A read-only copy that is still compressed: unpack it out of the way, keep nothing.
+            with tempfile.TemporaryDirectory() as scratch:
+                unpacked = Path(scratch) / "MNIST" / "raw"
+                unpacked.mkdir(parents=True)
+                for archive in raw.glob("*.gz"):
+                    torchvision.datasets.utils.extract_archive(str(archive), str(unpacked))
+                source = torchvision.datasets.MNIST(scratch, train=part == "train")
+        else:
+            source = torchvision.datasets.MNIST(str(place), train=part == "train", download=True)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"mnist:{place}: {error}") from error
+    return Images(
+        pixels=source.data.unsqueeze(1).contiguous(),
+        label=source.targets,
+        classes=tuple(str(digit) for digit in range(10)),
+    )
+
+
+def _read_cifar10(place: Path, part: str, config: DataConfig) -> Images:
+    try:
+        source = torchvision.datasets.CIFAR10(str(place), train=part == "train", download=True)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"cifar10:{place}: {error}") from error
+    return Images(
+        pixels=torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(),
+        label=torch.tensor(source.targets),
+        classes=tuple(source.classes),
+    )
+
+
+def _read_imagefolder(place: Path, part: str, config: DataConfig) -> Images:
+    """DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, all of one size or resized to one."""
+    try:
+        source = torchvision.datasets.ImageFolder(str(place / part))
+    except (FileNotFoundError, OSError) as error:
+        raise DataError(f"imagefolder:{place}: {error}") from error
+    if config.image_size is not None:
+        transform = torchvision.transforms.v2.Compose(
+            [
+                torchvision.transforms.v2.Resize(config.image_size, antialias=True),
+                torchvision.transforms.v2.CenterCrop(config.image_size),
+            ]
+        )
+        source.transform = transform
+    return _stack(
+        (np.asarray(image) for image, _ in source), source.targets, source.classes, str(place)
+    )
+
+
+def _read_parquet(place: Path, part: str, config: DataConfig) -> Images:
+    """DIR/train-*.parquet and DIR/test-*.parquet with `image.bytes` (encoded) and `label`."""
+    files = sorted(place.glob(f"{part}-*.parquet"))
+    if not files:
+        raise DataError(f"parquet:{place}: no {part}-*.parquet there")
+    table = pyarrow.parquet.read_table(files, columns=["image", "label"])
+    labels = table["label"].to_pylist()
+    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = metadata.get("info", {}).get("features", {}).get("label", {})
+    names = feature.get("names") or [str(label) for label in range(max(labels) + 1)]
+    encoded = (row["bytes"] for row in table["image"].to_pylist())
+    decoded = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded)
+    return _stack(decoded, labels, names, str(place))
+
+
+def _stack(arrays, labels, names, place: str) -> Images:  # type: ignore[no-untyped-def]  # iterables of any library's types
+    try:
+        pixels = np.stack(list(arrays))
+    except ValueError as error:
+        raise DataError(f"{place}: images differ in size; set data.image_size") from error
+    return Images(
+        pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+        label=torch.as_tensor(labels, dtype=torch.int64),
+        classes=tuple(names),
+    )

@@ -1,0 +1,170 @@
+"""The state of a training run, one step at a time: model, optimiser, average, and how far it is.
+
+A step's randomness is a function of the seed and the step, so a run that was saved and restored
+equals an uninterrupted one bit for bit. Knows no files, no clock and no console.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from training import augment, schedule
+from training.checkpoint import (
+    Checkpoint,
+    Header,
+    build_model,
+    current_commit,
+    flatten_optimizer,
+    restore_optimizer,
+    shape_of,
+    weights_digest,
+)
+from training.config import Config, ConfigError, OptimizerConfig
+from training.data import Images, to_float
+from training.objective import Objective, Terms
+from training.three_way import ThreeWayModel
+
+_SEED_STRIDE = 1_000_003  # keeps the generators of neighbouring seeds and steps apart
+
+
+def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW; biases and normalisation are decayed too, as in the code the paper follows."""
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=config.lr,
+        betas=(config.momentum, 0.999),
+        weight_decay=config.weight_decay,
+    )
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
+    """The epoch's permutation of the training images, a function of seed and epoch alone."""
+    generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + epoch)
+    return torch.randperm(count, generator=generator)
+
+
+class Run:
+    """A run of `config` over `images`; `step` counts the optimiser steps taken."""
+
+    def __init__(self, config: Config, images: Images, device: torch.device) -> None:
+        """Fresh weights from the config's seed.
+
+        Raises:
+            ConfigError: fewer images than one batch.
+        """
+        batch = config.optimizer.batch_size
+        if len(images) < batch:
+            raise ConfigError(f"optimizer.batch_size={batch} is more than {len(images)} images")
+        self.config = config
+        self.device = device
+        self.step = 0
+        self.steps_per_epoch = len(images) // batch  # the last, partial batch is dropped
+        self.total_steps = self.steps_per_epoch * config.optimizer.epochs
+        self._classes = images.classes
+        self._shape = shape_of(images)
+        self._data_sha256 = images.digest()
+        self._commit = current_commit()  # now, as files may change under a long run
+        self._images = images.to(device)
+        self._objective = Objective(config=config)
+        torch.manual_seed(config.seed)
+        self._model = build_model(config, self._shape, len(images.classes)).to(device)
+        if config.precision == "bfloat16":
+            self._model.to(memory_format=torch.channels_last)  # the layout its kernels are fast in
+        self._optimizer = make_optimizer(config.optimizer, self._model)
+        decay = config.optimizer.ema
+        self._average = (
+            AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=False)
+            if decay
+            else None
+        )
+        self._order = epoch_order(config.seed, 0, len(images))
+
+    @property
+    def model(self) -> ThreeWayModel:
+        """The model to use: the averaged one where the config keeps an average."""
+        if self._average is None:
+            return self._model
+        return cast(ThreeWayModel, self._average.module)
+
+    def advance(self) -> Terms:
+        """Take one optimiser step and return the losses it saw."""
+        config = self.config.optimizer
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        if position == 0:
+            self._order = epoch_order(self.config.seed, epoch, len(self._images))
+        chosen = self._order[position * config.batch_size : (position + 1) * config.batch_size]
+        torch.manual_seed(self.config.seed * _SEED_STRIDE + self.step)
+        batch = self._images.take(chosen.to(self.device))
+        image = augment.random_shift(to_float(batch.pixels), self.config.data.shift)
+        if self.config.data.flip:
+            image = augment.random_flip(image)
+        rate = schedule.learning_rate(config, step=self.step, steps_per_epoch=self.steps_per_epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._model.train()
+        ramp = schedule.ramp(self.config.attack.ramp, step=self.step, total=self.total_steps)
+        terms = self._objective(self._model, image, batch.label, ramp=ramp)
+        self._optimizer.zero_grad()
+        terms.total.backward()
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), config.clip_norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self._model)
+        self.step += 1
+        return terms
+
+    def snapshot(self, *, seconds: float) -> Checkpoint:
+        """Everything that `restore` needs, and the provenance. `seconds`: trained so far."""
+        averaged = dict(self.model.state_dict())
+        return Checkpoint(
+            header=Header(
+                config=self.config,
+                shape=self._shape,
+                classes=self._classes,
+                step=self.step,
+                steps_per_epoch=self.steps_per_epoch,
+                seconds=round(seconds, 1),
+                commit=self._commit,
+                data_sha256=self._data_sha256,
+                weights_sha256=weights_digest(averaged),
+                device=(
+                    torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+                ),
+                torch=torch.__version__,
+            ),
+            model=dict(self._model.state_dict()),
+            averaged=averaged,
+            optimizer=flatten_optimizer(self._optimizer, self._model),
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on where `checkpoint` stopped.
+
+        Raises:
+            ConfigError: it belongs to another experiment or other data, or only ships weights.
+        """
+        header = checkpoint.header
+        if header.config != self.config:
+            raise ConfigError("the checkpoint belongs to another experiment; choose another folder")
+        if header.data_sha256 != self._data_sha256:
+            raise ConfigError("the checkpoint was trained on other images")
+        if not checkpoint.model:
+            raise ConfigError("the checkpoint holds weights only and cannot be resumed")
+        self.step = header.step
+        self._model.load_state_dict(checkpoint.model)
+        restore_optimizer(self._optimizer, self._model, checkpoint.optimizer)
+        if self._average is not None:
+            self._average.module.load_state_dict(checkpoint.averaged)
+            self._average.n_averaged.fill_(self.step)
+        epoch = self.step // self.steps_per_epoch
+        self._order = epoch_order(self.config.seed, epoch, len(self._images))

@@ -1,0 +1,64 @@
+"""What an attacker may do: a norm ball around the image, and how to move inside it.
+
+Four functions of a perturbation (after the idea that a threat model is project, step and random
+start); none knows a model or a loss. Pixels lie in [0, 1], perturbations are (N, C, H, W) and every
+image of a batch is treated on its own.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.config import Norm
+
+_TINY = 1e-12  # keeps the direction of a vanishing gradient finite
+
+
+def _length(delta: Tensor) -> Tensor:
+    """Euclidean length of each image's perturbation, (N, 1, 1, 1)."""
+    return delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatModel:
+    """All perturbations with ||delta|| <= eps.
+
+    `linf` and `l2` are the balls of those norms. `l2_sign` has the ball of `l2` but moves by the
+    sign of the gradient and starts from the l_inf box, as the public code that the paper builds on
+    does; it is a weak attack, kept so that the paper's l2 tables can be compared.
+    """
+
+    norm: Norm
+    eps: float
+
+    def scaled(self, factor: float) -> "ThreatModel":
+        """The same ball, `factor` times as wide."""
+        return ThreatModel(norm=self.norm, eps=self.eps * factor)
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Nearest perturbation inside the ball."""
+        if self.norm == "linf":
+            return delta.clamp(-self.eps, self.eps)
+        return delta * (self.eps / _length(delta).clamp_min(_TINY)).clamp_max(1.0)
+
+    def step(self, gradient: Tensor, step_size: float) -> Tensor:
+        """Steepest ascent of length `step_size` in the norm that this attack moves by."""
+        if self.norm == "l2":
+            return step_size * gradient / _length(gradient).clamp_min(_TINY)
+        return step_size * gradient.sign()
+
+    def random_start(self, image: Tensor) -> Tensor:
+        """A perturbation drawn uniformly: from the ball, or for `l2_sign` from the l_inf box."""
+        if self.norm != "l2":
+            return torch.empty_like(image).uniform_(-self.eps, self.eps)
+        direction = torch.randn_like(image)
+        radius = torch.rand(len(image), 1, 1, 1, device=image.device, dtype=image.dtype)
+        radius = self.eps * radius ** (1.0 / image[0].numel())
+        return radius * direction / _length(direction).clamp_min(_TINY)
+
+    def distance(self, delta: Tensor) -> Tensor:
+        """Length of each image's perturbation in the norm of the ball, (N,)."""
+        if self.norm == "linf":
+            return delta.abs().flatten(1).amax(dim=1)
+        return _length(delta).flatten()

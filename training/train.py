@@ -1,0 +1,163 @@
+"""The training loop: go on from the checkpoint, step, log, watch, save, stop when asked.
+
+Knows files, the clock and the console; what a step does is `run`'s. Ctrl-C (or SIGTERM) ends the
+loop between two steps and leaves a checkpoint that resumes; a second one ends the process at once.
+"""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+from rich.console import Console
+
+from training import checkpoint
+from training.attacks.pgd import PGD, frozen
+from training.checkpoint import Checkpoint
+from training.config import Config, parse_eps
+from training.data import Images, Splits, to_float
+from training.objective import TRAINED_WAYS, Terms
+from training.run import Run
+from training.run_log import run_log
+from training.threat import ThreatModel
+
+_LOG_EVERY = 20  # steps
+_WATCHED_IMAGES = 500  # of the validation split, under attack at the end of each epoch
+_WATCHED_STEPS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Where the run stands; `finished` is false where it was stopped early."""
+
+    path: Path
+    checkpoint: Checkpoint
+    finished: bool
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Within, the first SIGINT or SIGTERM only makes the yielded function return True."""
+    requested: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        requested.append(number)
+        restore()
+
+    former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    try:
+        yield lambda: bool(requested)
+    finally:
+        restore()
+
+
+def train(
+    config: Config,
+    splits: Splits,
+    folder: Path,
+    *,
+    device: torch.device,
+    console: Console,
+    save_every: float = 300.0,
+    max_steps: int | None = None,
+) -> Outcome:
+    """Run `config` in `folder`, going on from its checkpoint where there is one.
+
+    `save_every` is in seconds, beside the save at each epoch's end; `max_steps` ends this call
+    early.
+
+    Raises:
+        ConfigError: the folder's checkpoint belongs to another experiment or other data.
+        CheckpointError: the folder's checkpoint is damaged.
+    """
+    path = folder / "checkpoint.safetensors"
+    run = Run(config, splits.train, device)
+    before = 0.0
+    if path.exists():
+        former = checkpoint.load(path)
+        run.restore(former)
+        before = former.header.seconds
+    last = run.total_steps if max_steps is None else min(run.total_steps, run.step + max_steps)
+    began = saved = time.monotonic()
+
+    def save() -> Checkpoint:
+        snapshot = run.snapshot(seconds=before + time.monotonic() - began)
+        checkpoint.save(path, snapshot)
+        return snapshot
+
+    with (
+        stop_requests() as stop_requested,
+        run_log(folder, step=run.step, total=run.total_steps, console=console) as log,
+    ):
+        while run.step < last and not stop_requested():
+            started = time.monotonic()
+            terms = run.advance()
+            epoch_ended = run.step % run.steps_per_epoch == 0
+            if run.step % _LOG_EVERY == 0 or epoch_ended:
+                values = _values(terms)
+                rate = config.optimizer.batch_size / (time.monotonic() - started)
+                log.record("train", run.step, {**values, "images_per_second": rate})
+                log.advance(run.step, _line(run, values, rate))
+            if epoch_ended:
+                watched = watch(run, splits.validation)
+                log.record("validation", run.step, watched)
+                log.say(f"epoch {run.step // run.steps_per_epoch:3d}  {_text(watched)}")
+            if epoch_ended or time.monotonic() - saved > save_every:
+                save()
+                saved = time.monotonic()
+    return Outcome(path=path, checkpoint=save(), finished=run.step >= run.total_steps)
+
+
+def watch(run: Run, images: Images) -> dict[str, float]:
+    """Validation accuracy of each trained way, natural and under its own short PGD."""
+    config = run.config
+    images = images.to(run.device)
+    image, label = to_float(images.pixels), images.label
+    eps = parse_eps(config.attack.eps)
+    attack = PGD(
+        threat=ThreatModel(norm=config.attack.norm, eps=eps),
+        steps=_WATCHED_STEPS,
+        step_size=2.5 * eps / _WATCHED_STEPS,
+    )
+    values: dict[str, float] = {}
+    torch.manual_seed(config.seed)
+    with frozen(run.model):
+        for way in TRAINED_WAYS[config.method]:
+            with torch.no_grad():
+                natural = torch.cat(
+                    [
+                        run.model.way(part, way).argmax(dim=1)
+                        for part in torch.split(image, _WATCHED_IMAGES)
+                    ]
+                )
+            values[f"{way}_natural"] = float((natural == label).float().mean())
+            part, truth = image[:_WATCHED_IMAGES], label[:_WATCHED_IMAGES]
+            adversarial = attack(lambda x, way=way: run.model.way(x, way), part, truth)  # type: ignore[misc]  # a default binds the way
+            with torch.no_grad():
+                attacked = run.model.way(adversarial, way).argmax(dim=1)
+            values[f"{way}_attacked"] = float((attacked == truth).float().mean())
+    return values
+
+
+def _values(terms: Terms) -> dict[str, float]:
+    named = {"loss": terms.total, **{f"loss_{name}": part for name, part in terms.parts.items()}}
+    named |= {f"kept_{name}": share for name, share in terms.kept.items()}
+    return {name: float(value.detach()) for name, value in named.items()}
+
+
+def _line(run: Run, values: dict[str, float], rate: float) -> str:
+    epoch = run.step / run.steps_per_epoch
+    return f"epoch {epoch:.2f}  {_text(values)}  {rate:.0f} images/s"
+
+
+def _text(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in values.items())
