@@ -1,0 +1,89 @@
+"""Findings in the words of the wire: what HTTP clients and the command line read.
+
+Pure translation from `Examined` to `service.schemas`; decides nothing.
+"""
+
+from service.decision import Guess, top_k
+from service.pipeline import Examined
+from service.repository import Catalogue, Model
+from service.schemas import (
+    Classification,
+    Detection,
+    LabelProbability,
+    LoadedModel,
+    ModelName,
+    Timings,
+    Ways,
+)
+
+
+def classification(examined: Examined, model: Model, k: int) -> Classification:
+    """The answer of `/classify` for one image."""
+    finding = examined.finding
+    return Classification(
+        model=model_name(model),
+        **_named(finding.standard, model).model_dump(),
+        top_k=[_named(guess, model) for guess in top_k(finding.probabilities, k)],
+        calibrated=_named(finding.corrected, model),
+        resized=examined.resized,
+    )
+
+
+def detection(examined: Examined, model: Model) -> Detection:
+    """The answer of `/detect` for one image."""
+    finding = examined.finding
+    return Detection(
+        model=model_name(model),
+        adversarial=finding.adversarial,
+        score=finding.score,
+        threshold=model.manifest.decision.threshold,
+        verdict=finding.verdict,
+        ways=Ways(
+            standard=_named(finding.standard, model),
+            robust=_named(finding.robust, model),
+            nonrobust=_named(finding.nonrobust, model),
+        ),
+        calibrated=_named(finding.corrected, model),
+        resized=examined.resized,
+        timings_ms=Timings(
+            decode=_ms(examined.decode_s),
+            queue=_ms(examined.queue_s),
+            inference=_ms(examined.run_s),
+        ),
+    )
+
+
+def loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
+    """A model's entry in `/models`."""
+    manifest, session = model.manifest, model.session
+    return LoadedModel(
+        name=model.name,
+        version=model.version,
+        default=model is catalogue.default,
+        provider=session.provider,
+        threads=session.threads,
+        created=manifest.created.isoformat(),
+        description=manifest.description,
+        input=manifest.input,
+        labels=manifest.labels,
+        threat_model=manifest.threat_model,
+        decision=manifest.decision,
+        evaluation=manifest.evaluation,
+    )
+
+
+def model_name(model: Model) -> ModelName:
+    """Name and version, as every answer begins."""
+    return ModelName(name=model.name, version=model.version)
+
+
+def _named(guess: Guess, model: Model) -> LabelProbability:
+    return LabelProbability(
+        label=guess.label,
+        class_name=model.manifest.labels[guess.label],
+        probability=guess.probability,
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,261 @@
+"""`parallax serve | detect | models`: the service on a terminal.
+
+Turns flags into settings, and errors into one line, a hint and an exit status. What is printed is
+for people; `--json` is for programs.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from service import __version__
+from service.answers import detection
+from service.app import create_app
+from service.errors import (
+    AddressUnusable,
+    FileUnreadable,
+    ImageRefused,
+    ModelRefused,
+    ModelUnknown,
+    RequestError,
+    SettingsRefused,
+    StartupError,
+)
+from service.images import Upload
+from service.metrics import Metrics
+from service.pipeline import Lane, Pipeline
+from service.problems import problem
+from service.repository import Catalogue, Model, folders, load_catalogue, load_model
+from service.schemas import Detection, LabelProbability, Refusal
+from service.settings import Settings, load_settings
+
+_MODEL_FLAGS = ("models", "provider", "threads")
+_DETECT_FLAGS = (*_MODEL_FLAGS, "default_model", "max_batch", "max_image_bytes", "max_pixels")
+_NO_DEADLINE_MS = 86_400_000.0  # nobody waits at a socket
+
+_COLUMNS = ("image", "verdict", "label", "p", "score", "standard", "robust", "non-robust")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    args = vars(_parser().parse_args(arguments))
+    command = args.pop("command")
+    try:
+        return int(command(args))
+    except StartupError as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_status
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def serve(flags: dict[str, Any]) -> int:
+    """Load, listen, answer until a signal comes."""
+    settings = load_settings(flags)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the lines below say it better
+    with _listener(settings.host, settings.port) as listener:
+        app = create_app(settings)
+        catalogue: Catalogue = app.state.pipeline.catalogue
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"parallax {__version__} on http://{shown}:{port} (documentation at /docs)")
+        for model in catalogue:
+            default = ", default" if model is catalogue.default else ""
+            print(f"  model {_described(model)}{default}")
+        sys.stdout.flush()
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=settings.access_log,
+            server_header=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=settings.grace_s,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def detect(flags: dict[str, Any]) -> int:
+    """Judge local files without a server; 1 where one of them could not be judged."""
+    files: list[Path] = flags.pop("images")
+    as_json, strict_size = flags.pop("json"), flags.pop("strict_size")
+    name, version = flags.pop("model"), flags.pop("version")
+    for file in files:
+        _check_readable(file)
+    settings = load_settings({**flags, "deadline_ms": _NO_DEADLINE_MS})
+    pipeline = Pipeline(_catalogue(settings), settings, Metrics(CollectorRegistry()))
+    try:
+        lane = pipeline.lane(name, version)
+    except ModelUnknown as error:
+        raise SettingsRefused(str(error), "`parallax models` lists what is there") from None
+    answers = asyncio.run(_examine(pipeline, lane, files, strict_size, settings.max_images))
+    if as_json:
+        for file, answer in zip(files, answers, strict=True):
+            print(json.dumps({"image": str(file), **answer.model_dump(exclude_none=True)}))
+    else:
+        print("\n".join(_table(files, answers)))
+    return int(any(isinstance(answer, Refusal) for answer in answers))
+
+
+def models(flags: dict[str, Any]) -> int:
+    """Verify every model folder; 1 where one is refused."""
+    settings = load_settings(flags)
+    refused = 0
+    for folder in folders(settings.models):
+        try:
+            model = load_model(folder, provider=settings.provider, threads=settings.threads)
+        except ModelRefused as error:
+            refused += 1
+            print(f"{folder.parent.name} version {folder.name}: REFUSED, {error.reason}")
+        else:
+            print(_described(model))
+    return int(refused > 0)
+
+
+# --- flags ---
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "parallax", description="Tell a vision pipeline which images to distrust."
+    )
+    parser.add_argument("--version", action="version", version=f"parallax {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("serve", help="answer over HTTP")
+    command.set_defaults(command=serve)
+    _add_settings(command, tuple(Settings.model_fields))
+
+    command = commands.add_parser("detect", help="judge image files, without a server")
+    command.set_defaults(command=detect)
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    command.add_argument("--model", help="model name; the default model where absent")
+    command.add_argument("--version", type=int, help="model version; the newest where absent")
+    command.add_argument("--strict-size", action="store_true", help="refuse instead of resizing")
+    command.add_argument("--json", action="store_true", help="one JSON object a line")
+    _add_settings(command, _DETECT_FLAGS)
+
+    command = commands.add_parser("models", help="verify the model folders and list them")
+    command.set_defaults(command=models)
+    _add_settings(command, _MODEL_FLAGS)
+    return parser
+
+
+def _add_settings(command: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """A flag for each setting; one that is not given leaves no trace, so the environment counts."""
+    group = command.add_argument_group("settings", "each is also a variable, PARALLAX_<NAME>")
+    for name in names:
+        field = Settings.model_fields[name]
+        default = "" if field.default is None else f" (default {field.default})"
+        group.add_argument(
+            "--" + name.replace("_", "-"),
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=f"{field.description}{default}",
+        )
+
+
+# --- loading ---
+
+
+@contextmanager
+def _listener(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket, before any model is loaded: a taken port should not cost a start."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise AddressUnusable(host, port, error.strerror or str(error)) from error
+        yield listener
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return load_catalogue(
+        settings.models,
+        provider=settings.provider,
+        threads=settings.threads,
+        default_model=settings.default_model,
+    )
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise FileUnreadable(file, error.strerror or str(error)) from error
+
+
+async def _examine(
+    pipeline: Pipeline, lane: Lane, files: Sequence[Path], strict_size: bool, at_once: int
+) -> list[Detection | Refusal]:
+    answers: list[Detection | Refusal] = []
+    await pipeline.start()
+    for begin in range(0, len(files), at_once):
+        uploads = [Upload(file.read_bytes()) for file in files[begin : begin + at_once]]
+        for entry in await pipeline.examine(uploads, lane, strict_size=strict_size):
+            if isinstance(entry, ImageRefused):
+                answers.append(Refusal(error=problem(entry)))
+            else:
+                answers.append(detection(entry, lane.model))
+    await pipeline.close()
+    return answers
+
+
+# --- words ---
+
+
+def _described(model: Model) -> str:
+    shape = "x".join(str(size) for size in model.manifest.input.shape)
+    threat = model.manifest.threat_model
+    return (
+        f"{model.name} version {model.version}: {len(model.manifest.labels)} classes, "
+        f"{shape} (CxHxW), {threat.norm} {threat.eps}, "
+        f"{model.session.provider}, {model.session.threads} threads"
+    )
+
+
+def _table(files: Sequence[Path], answers: Sequence[Detection | Refusal]) -> Iterator[str]:
+    """Aligned columns; a refused image says why instead of its numbers."""
+    width = max(len(_COLUMNS[0]), *(len(str(file)) for file in files))
+    line = f"{{:{width}}}  {{:9}}  {{:10}}  {{:5}}  {{:5}}  {{:16}}  {{:16}}  {{}}"
+    yield line.format(*_COLUMNS)
+    for file, answer in zip(files, answers, strict=True):
+        if isinstance(answer, Refusal):
+            yield f"{file!s:{width}}  refused    {answer.error.code}: {answer.error.detail}"
+            continue
+        ways = answer.ways
+        yield line.format(
+            str(file),
+            answer.verdict,
+            answer.calibrated.class_name,
+            f"{answer.calibrated.probability:.3f}",
+            f"{answer.score:.3f}",
+            *(_seen(way) for way in (ways.standard, ways.robust, ways.nonrobust)),
+        )
+
+
+def _seen(way: LabelProbability) -> str:
+    return f"{way.class_name} {way.probability:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""The contract between training and service: what a model folder holds and promises.
+
+`training.export` writes a `Manifest`, `service.repository` believes it only after checking it. This
+module knows the shape of the promise; it does not know how a model is trained, loaded or run, and
+it opens no file but `manifest.json` and the ones it is asked to hash.
+
+A model folder is `models/<name>/<version>/` with
+
+    model.onnx      input `image` float32 (N, C, H, W) in [0, 1]; the five OUTPUTS, batch dynamic
+    golden.npz      `image` (n, C, H, W) float32 and what torch answered, under each name of OUTPUTS
+    manifest.json   this file's `Manifest`
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
+
+from service.errors import ModelRefused
+
+SCHEMA_VERSION: Final = 1
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+GOLDEN_FILE = "golden.npz"
+
+INPUT = "image"
+LOGITS_STANDARD = "logits_standard"
+LOGITS_ROBUST = "logits_robust"
+LOGITS_NONROBUST = "logits_nonrobust"
+Z_ROBUST = "z_robust"
+Z_NONROBUST = "z_nonrobust"
+LOGITS = (LOGITS_STANDARD, LOGITS_ROBUST, LOGITS_NONROBUST)  # (N, classes) each
+FEATURES = (Z_ROBUST, Z_NONROBUST)  # (N, features) each
+OUTPUTS = LOGITS + FEATURES
+
+_CHUNK = 1 << 20
+
+
+def parse_eps(text: str) -> float:
+    """Pixel distance in [0, 1] from `"0.3"` or `"8/255"`.
+
+    Raises:
+        ValueError: neither a number nor a fraction, or not above 0.
+    """
+    head, slash, tail = text.partition("/")
+    try:
+        value = float(head) / float(tail) if slash else float(head)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text!r} is not a distance; write 0.3 or 8/255") from None
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{text!r} is not a distance above 0")
+    return value
+
+
+def _eps_text(text: str) -> str:
+    parse_eps(text)
+    return text
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Temperature = Annotated[float, Field(gt=0.0)]
+
+
+class _Closed(BaseModel):
+    """Frozen, and a key that is not in the contract is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Closed):
+    """One file of the folder, as its bytes were when the manifest was written."""
+
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]  # bytes
+
+
+class InputSpec(_Closed):
+    """What `model.onnx` eats. Normalisation happens inside the network."""
+
+    name: Literal["image"] = "image"
+    channels: Literal[1, 3]
+    height: PositiveInt
+    width: PositiveInt
+    layout: Literal["NCHW"] = "NCHW"
+    range: tuple[float, float] = (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _unit_range(self) -> Self:
+        if self.range != (0.0, 1.0):
+            raise ValueError(f"input range {self.range} is not [0, 1]")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.channels, self.height, self.width
+
+
+class ThreatModel(_Closed):
+    """The perturbations that the model was trained against."""
+
+    norm: Literal["linf", "l2"]
+    eps: Annotated[str, AfterValidator(_eps_text)]  # as people write it: "0.3", "8/255"
+
+    @property
+    def eps_value(self) -> float:
+        """`eps` as a number, in pixels of [0, 1]."""
+        return parse_eps(self.eps)
+
+
+class Temperatures(_Closed):
+    """Divisors of each way's logits before softmax; 1 leaves them alone."""
+
+    standard: Temperature = 1.0
+    robust: Temperature = 1.0
+    nonrobust: Temperature = 1.0
+
+
+class DecisionSpec(_Closed):
+    """How the three ways become a verdict."""
+
+    rule: Literal["eq12"] = "eq12"  # flagged where the robust and the non-robust label differ
+    threshold: Share = 0.5  # of the score, for who wants a graded answer
+    thresholds: Mapping[str, Share] = Field(default_factory=dict)  # by target rate, "0.01" = 1 %
+    temperatures: Temperatures = Temperatures()
+
+
+class Evaluation(_Closed):
+    """Measured on named data; metric names are free, values plain numbers."""
+
+    dataset: str
+    split: str
+    n_images: PositiveInt
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+class Provenance(_Closed):
+    """Where the weights come from, in enough detail to train them again."""
+
+    commit: str
+    config: Mapping[str, JsonValue]
+    config_hash: str
+    seed: int
+    checkpoint_sha256: Sha256
+    data_hashes: Mapping[str, str]
+    torch_version: str
+    trained_on: str  # the machine, in words
+    duration_s: Annotated[float, Field(ge=0.0)]
+
+
+class Parity(_Closed):
+    """How far ONNX Runtime was from torch when the folder was written."""
+
+    onnxruntime_version: str
+    n_inputs: PositiveInt
+    label_agreement: Share
+    max_abs_logit_difference: Annotated[float, Field(ge=0.0)]
+
+
+class Manifest(_Closed):
+    """`manifest.json`, whole."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Name
+    version: PositiveInt
+    created: AwareDatetime
+    description: str
+    files: Mapping[FileName, FileEntry]
+    input: InputSpec
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    threat_model: ThreatModel
+    decision: DecisionSpec = DecisionSpec()
+    evaluation: Evaluation
+    provenance: Provenance
+    parity: Parity
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [name for name in (MODEL_FILE, GOLDEN_FILE) if name not in self.files]
+        if missing:
+            raise ValueError(f"files lacks {', '.join(missing)}")
+        if MANIFEST_FILE in self.files:
+            raise ValueError(f"files lists {MANIFEST_FILE}, which cannot hold its own hash")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels holds a class name twice")
+        return self
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_entry(path: Path) -> FileEntry:
+    """The entry of a file that is finished."""
+    return FileEntry(sha256=sha256_file(path), size=path.stat().st_size)
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> Path:
+    """Write `manifest.json` into the folder: whole or not at all, also through a crash."""
+    target = folder / MANIFEST_FILE
+    draft = folder / f".{MANIFEST_FILE}.{os.getpid()}"
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(manifest.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the shape of `manifest.json`; the files it names are not opened.
+
+    Raises:
+        ModelRefused: there is none, it is not JSON, or it breaks the contract.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelRefused(folder, f"{MANIFEST_FILE} cannot be read ({_why(error)})") from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise ModelRefused(folder, f"{MANIFEST_FILE}: {_first(error)}") from error
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "not UTF-8 text"
+
+
+def _first(error: ValidationError) -> str:
+    """The first fault in words, `input.channels: Input should be 1 or 3`."""
+    fault: Any = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {fault['msg']}{more}" if place else f"{fault['msg']}{more}"

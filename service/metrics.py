@@ -1,0 +1,106 @@
+"""Every metric of the service, declared here and nowhere else, on a registry of the caller's.
+
+Label sets are bounded: endpoints and outcomes by the code, models by what is loaded, class names by
+`metric_classes`. Knows numbers only; who observes them decides what they mean.
+"""
+
+from collections.abc import Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+OTHER = "other"
+
+_MODEL = ("model", "version")
+_SCORES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+_SECONDS = (
+    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """One instance an app, with a fresh registry each."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "parallax_requests_total",
+            "Requests by route and outcome (ok, or the code of the problem)",
+            ("endpoint", "outcome"),
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "parallax_rejected_total",
+            "Images and requests refused, by the code of the problem",
+            ("reason",),
+            registry=registry,
+        )
+        self.images = Counter(
+            "parallax_images_total",
+            "Images judged, by verdict",
+            (*_MODEL, "verdict"),
+            registry=registry,
+        )
+        self.detections = Counter(
+            "parallax_detections_total",
+            "Images flagged as adversarial, by what the robust and the non-robust way saw",
+            (*_MODEL, "robust_label", "nonrobust_label"),
+            registry=registry,
+        )
+        self.score = Histogram(
+            "parallax_score",
+            "Adversarial score, higher is more likely adversarial",
+            _MODEL,
+            buckets=_SCORES,
+            registry=registry,
+        )
+        self.stage = Histogram(
+            "parallax_stage_seconds",
+            "Time an image spends in a stage",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "parallax_batch_size",
+            "Images in one run of the model",
+            _MODEL,
+            buckets=_SIZES,
+            registry=registry,
+        )
+        self.pending = Gauge(
+            "parallax_pending_images",
+            "Images admitted and not yet answered",
+            _MODEL,
+            registry=registry,
+        )
+        self.adversarial_rate = Gauge(
+            "parallax_adversarial_rate",
+            "Share of flagged images in the alert window; 0 where there were none",
+            _MODEL,
+            registry=registry,
+        )
+        self.model_info = Gauge(
+            "parallax_model_info",
+            "1 for each loaded model, with what it runs on",
+            (*_MODEL, "provider", "threads", "default", "sha256"),
+            registry=registry,
+        )
+
+    def exposition(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+def bounded(label: int, names: Sequence[str], classes: int) -> str:
+    """Class name for a metric label; OTHER from the index `classes` on."""
+    return names[label] if label < classes else OTHER

@@ -1,0 +1,210 @@
+"""One request through the service: decode > batch > run > decide > record.
+
+Knows uploads and findings; knows neither HTTP nor how an answer is written down. What each request
+needs of a model is its `Lane`: the model, its batcher, its rate monitor.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import manifest as contract
+from service.alerts import RateMonitor
+from service.batcher import MicroBatcher, Served
+from service.decision import Finding, Logits, Temperature, decide
+from service.errors import ImageRefused
+from service.images import Limits, ModelInput, Upload, prepare
+from service.metrics import Metrics, bounded
+from service.repository import Catalogue, Model
+from service.session import usable_cpus
+from service.settings import Settings
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A finding, and what happened to the image on the way to it. Times in seconds."""
+
+    finding: Finding
+    resized: bool
+    decode_s: float
+    queue_s: float
+    run_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A model with its own queue."""
+
+    model: Model
+    batcher: MicroBatcher[Pixels, Finding]
+    monitor: RateMonitor
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    input: ModelInput
+    seconds: float
+
+
+class Pipeline:
+    """All lanes and the threads that decode for them. `start` and `close` in one event loop."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings, metrics: Metrics) -> None:
+        self.catalogue = catalogue
+        self.ready = False
+        self._metrics = metrics
+        self._deadline_s = settings.deadline_ms / 1000
+        self._metric_classes = settings.metric_classes
+        self._limits = Limits(settings.max_image_bytes, settings.max_pixels)
+        self._decoders = ThreadPoolExecutor(settings.decode_threads or usable_cpus(), "decoder")
+        self._lanes = {
+            (model.name, model.version): self._lane(model, settings) for model in catalogue
+        }
+
+    def _lane(self, model: Model, settings: Settings) -> Lane:
+        label = (model.name, str(model.version))
+        lane = Lane(
+            model,
+            MicroBatcher(
+                partial(infer, model),
+                max_batch=settings.max_batch,
+                max_pending=settings.max_pending,
+                max_delay_s=settings.max_delay_ms / 1000,
+                on_batch=self._metrics.batch_size.labels(*label).observe,
+            ),
+            RateMonitor(settings.alert_window_s),
+        )
+        session = model.session
+        is_default = str(model is self.catalogue.default).lower()
+        digest = model.manifest.files[contract.MODEL_FILE].sha256
+        self._metrics.model_info.labels(
+            *label, session.provider, session.threads, is_default, digest
+        ).set(1)
+        self._metrics.pending.labels(*label).set_function(lambda: lane.batcher.pending)
+        self._metrics.adversarial_rate.labels(*label).set_function(lane.monitor.rate)
+        return lane
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        for lane in self._lanes.values():
+            lane.batcher.start()
+        self.ready = True
+
+    async def close(self) -> None:
+        """Answer what was admitted, nothing after it."""
+        self.ready = False
+        for lane in self._lanes.values():
+            await lane.batcher.close()
+        self._decoders.shutdown()
+
+    def lane(self, name: str | None, version: int | None) -> Lane:
+        """The lane of a loaded model, the default's where nothing is said.
+
+        Raises:
+            ModelUnknown: nothing like it is loaded.
+        """
+        model = self.catalogue.find(name, version)
+        return self._lanes[model.name, model.version]
+
+    async def examine(
+        self, uploads: Sequence[Upload], lane: Lane, *, strict_size: bool = False
+    ) -> list[Examined | ImageRefused]:
+        """One entry an upload, in order: what was found, or why this image alone was refused.
+
+        Raises:
+            Overloaded, ShuttingDown, DeadlineExceeded, InferenceFailed: for the request as a whole.
+        """
+        deadline = asyncio.get_running_loop().time() + self._deadline_s
+        with lane.batcher.admit(len(uploads)):
+            decoded = await self._decode(uploads, lane, strict_size)
+            inputs = [entry.input.pixels for entry in decoded if isinstance(entry, _Decoded)]
+            served = await lane.batcher.submit(inputs, deadline=deadline)
+        entries = _join(decoded, served)
+        for entry in entries:
+            self._record(entry, lane)
+        return entries
+
+    async def _decode(
+        self, uploads: Sequence[Upload], lane: Lane, strict_size: bool
+    ) -> list[_Decoded | ImageRefused]:
+        loop = asyncio.get_running_loop()
+        spec, limits = lane.model.manifest.input, self._limits
+        began = time.perf_counter()
+
+        def decode(upload: Upload) -> _Decoded | ImageRefused:
+            try:
+                prepared = prepare(upload, spec, limits, strict_size=strict_size)
+            except ImageRefused as error:
+                return error
+            return _Decoded(prepared, time.perf_counter() - began)
+
+        return await asyncio.gather(
+            *(loop.run_in_executor(self._decoders, decode, upload) for upload in uploads)
+        )
+
+    def _record(self, entry: Examined | ImageRefused, lane: Lane) -> None:
+        metrics, model = self._metrics, lane.model
+        if isinstance(entry, ImageRefused):
+            metrics.rejected.labels(entry.code).inc()
+            return
+        label = (model.name, str(model.version))
+        finding = entry.finding
+        metrics.stage.labels("decode").observe(entry.decode_s)
+        metrics.stage.labels("queue").observe(entry.queue_s)
+        metrics.stage.labels("inference").observe(entry.run_s)
+        metrics.images.labels(*label, finding.verdict).inc()
+        metrics.score.labels(*label).observe(finding.score)
+        lane.monitor.add(flagged=finding.adversarial)
+        if finding.adversarial:
+            saw = (
+                bounded(guess.label, model.manifest.labels, self._metric_classes)
+                for guess in (finding.robust, finding.nonrobust)
+            )
+            metrics.detections.labels(*label, *saw).inc()
+
+
+def infer(model: Model, batch: list[Pixels]) -> list[Finding]:
+    """One run of the model over a batch of (C, H, W) images; the batcher's runner.
+
+    Raises:
+        SessionError: the runtime failed.
+        ValueError: it answered with NaN or infinity, which no verdict may be drawn from.
+    """
+    outputs = model.session.run(contract.INPUT, np.stack(batch), contract.LOGITS)
+    logits = Logits(*(outputs[name] for name in contract.LOGITS))
+    if not all(np.isfinite(array).all() for array in outputs.values()):
+        raise ValueError("the model answered with values that are not finite")
+    temperatures = model.manifest.decision.temperatures
+    return decide(
+        logits,
+        Temperature(temperatures.standard, temperatures.robust, temperatures.nonrobust),
+    )
+
+
+def _join(
+    decoded: Sequence[_Decoded | ImageRefused], served: Sequence[Served[Finding]]
+) -> list[Examined | ImageRefused]:
+    """Results back into the places of the images that were decoded."""
+    results = iter(served)
+    return [
+        _examined(entry, next(results)) if isinstance(entry, _Decoded) else entry
+        for entry in decoded
+    ]
+
+
+def _examined(decoded: _Decoded, served: Served[Finding]) -> Examined:
+    return Examined(
+        finding=served.value,
+        resized=decoded.input.resized,
+        decode_s=decoded.seconds,
+        queue_s=served.queue_s,
+        run_s=served.run_s,
+    )

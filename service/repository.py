@@ -1,0 +1,229 @@
+"""Model folders, believed only after they kept their promise.
+
+`models/<name>/<version>/`, the version a positive integer. A folder is loaded when its files have
+the hashes of its manifest, the network has the contract's input and outputs, and the outputs on the
+golden inputs are those of the trainer: the same labels, logits within TOLERANCE. Knows nothing of
+requests; knows the runtime through `service.session` only.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import manifest as contract
+from service.errors import ModelRefused, ModelUnknown, SettingsRefused
+from service.manifest import Manifest, read_manifest, sha256_file
+from service.session import Provider, Session, SessionError
+
+TOLERANCE = 1e-3  # of logits, absolute; of features, absolute and relative
+
+_VERSION = re.compile(r"[1-9][0-9]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A verified model folder with its session."""
+
+    manifest: Manifest
+    session: Session
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> int:
+        return self.manifest.version
+
+
+class Catalogue:
+    """Loaded models by name and version; which one answers where the request does not say."""
+
+    def __init__(self, models: list[Model], default_model: str | None = None) -> None:
+        """`models` is not empty.
+
+        Raises:
+            SettingsRefused: `default_model` is none of them.
+        """
+        self._models: dict[str, dict[int, Model]] = {}
+        for model in sorted(models, key=lambda model: (model.name, model.version)):
+            self._models.setdefault(model.name, {})[model.version] = model
+        self._default = default_model or next(iter(self._models))
+        if self._default not in self._models:
+            raise SettingsRefused(
+                f"default model {self._default!r} is not loaded",
+                f"loaded: {', '.join(self._models)}",
+            )
+
+    def __iter__(self) -> Iterator[Model]:
+        for versions in self._models.values():
+            yield from versions.values()
+
+    @property
+    def default(self) -> Model:
+        """The default name's newest version."""
+        return self.find()
+
+    def find(self, name: str | None = None, version: int | None = None) -> Model:
+        """The model of that name (or the default's) and version (or the newest, by number).
+
+        Raises:
+            ModelUnknown: nothing like it is loaded.
+        """
+        name = self._default if name is None else name
+        versions = self._models.get(name, {})
+        model = versions.get(max(versions, default=0) if version is None else version)
+        if model is None:
+            loaded = tuple(f"{model.name} version {model.version}" for model in self)
+            raise ModelUnknown(name, version, loaded)
+        return model
+
+
+def load_catalogue(
+    directory: Path, *, provider: Provider, threads: int | None, default_model: str | None
+) -> Catalogue:
+    """Load every model folder of the directory.
+
+    Raises:
+        ModelRefused: there is none, or one is not what its manifest says.
+        ProviderAbsent: CUDA was asked for and cannot be had.
+        SettingsRefused: the default model is not there.
+    """
+    models = [load_model(path, provider=provider, threads=threads) for path in folders(directory)]
+    return Catalogue(models, default_model)
+
+
+def folders(directory: Path) -> list[Path]:
+    """Model folders in the order of name and version number; other entries are passed over.
+
+    Raises:
+        ModelRefused: the directory is missing or holds no model folder.
+    """
+    if not directory.is_dir():
+        raise ModelRefused(directory, "there is no such directory", "set models to the right one")
+    found = [
+        version
+        for name in sorted(directory.iterdir())
+        if name.is_dir()
+        for version in name.iterdir()
+        if version.is_dir() and _VERSION.fullmatch(version.name)
+    ]
+    if not found:
+        raise ModelRefused(
+            directory, "it holds no <name>/<version>/ folder", "versions are named 1, 2, 3 ..."
+        )
+    return sorted(found, key=lambda path: (path.parent.name, int(path.name)))
+
+
+def load_model(folder: Path, *, provider: Provider, threads: int | None = None) -> Model:
+    """Verify one folder and make it ready to run.
+
+    Raises:
+        ModelRefused: with the first reason found.
+        ProviderAbsent: CUDA was asked for and cannot be had.
+    """
+    manifest = read_manifest(folder)
+    if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
+        raise ModelRefused(folder, f"it says it is {manifest.name}/{manifest.version}")
+    network, golden = _verified_files(folder, manifest)
+    try:
+        session = Session(network, provider=provider, threads=threads)
+        _check_interface(folder, manifest, session)
+        _check_golden(folder, manifest, session, _read_golden(folder, manifest, golden))
+    except SessionError as error:
+        raise ModelRefused(folder, f"{contract.MODEL_FILE} cannot be run: {error}") from error
+    return Model(manifest, session)
+
+
+def _verified_files(folder: Path, manifest: Manifest) -> tuple[bytes, bytes]:
+    """Network and golden file, the very bytes that were hashed; other files are hashed in place."""
+    kept: dict[str, bytes] = {}
+    for name, entry in manifest.files.items():
+        path = folder / name
+        try:
+            if name in (contract.MODEL_FILE, contract.GOLDEN_FILE):
+                kept[name] = path.read_bytes()
+                actual = hashlib.sha256(kept[name]).hexdigest()
+            else:
+                actual = sha256_file(path)
+        except OSError as error:
+            raise ModelRefused(folder, f"{name} cannot be read ({error.strerror})") from error
+        if actual != entry.sha256:
+            raise ModelRefused(
+                folder, f"{name} has sha256 {actual[:12]}..., the manifest {entry.sha256[:12]}..."
+            )
+    return kept[contract.MODEL_FILE], kept[contract.GOLDEN_FILE]
+
+
+def _check_interface(folder: Path, manifest: Manifest, session: Session) -> None:
+    if set(session.outputs) != set(contract.OUTPUTS):
+        raise ModelRefused(
+            folder,
+            f"{contract.MODEL_FILE} has outputs {', '.join(sorted(session.outputs))}; "
+            f"the contract has {', '.join(sorted(contract.OUTPUTS))}",
+        )
+    wanted = (None, *manifest.input.shape)
+    if session.inputs != {contract.INPUT: wanted}:
+        raise ModelRefused(
+            folder,
+            f"{contract.MODEL_FILE} takes {_inputs(session.inputs)}; the manifest says "
+            f"{_inputs({contract.INPUT: wanted})}",
+        )
+    if session.input_types[contract.INPUT] != "tensor(float)":
+        raise ModelRefused(
+            folder,
+            f"{contract.MODEL_FILE} takes {session.input_types[contract.INPUT]}; "
+            "the contract says tensor(float)",
+        )
+
+
+def _inputs(inputs: Mapping[str, tuple[int | None, ...]]) -> str:
+    return ", ".join(
+        f"{name} ({', '.join('N' if size is None else str(size) for size in shape)})"
+        for name, shape in inputs.items()
+    )
+
+
+def _read_golden(folder: Path, manifest: Manifest, data: bytes) -> dict[str, NDArray[np.float32]]:
+    """The arrays of golden.npz, with the shapes that the contract gives them."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            golden = {name: np.asarray(file[name]) for name in (contract.INPUT, *contract.OUTPUTS)}
+    except KeyError as error:
+        raise ModelRefused(folder, f"{contract.GOLDEN_FILE} lacks an array: {error}") from error
+    except Exception as error:  # numpy and zipfile raise whatever the bytes provoke
+        raise ModelRefused(folder, f"{contract.GOLDEN_FILE} cannot be read") from error
+    image = golden[contract.INPUT]
+    expected = (len(image) if image.ndim else 0, *manifest.input.shape)
+    if image.shape != expected or not len(image) or image.dtype != np.float32:
+        raise ModelRefused(
+            folder,
+            f"{contract.GOLDEN_FILE} image is {image.dtype} {image.shape}, expected float32 "
+            f"{('n', *manifest.input.shape)}",
+        )
+    return golden
+
+
+def _check_golden(
+    folder: Path, manifest: Manifest, session: Session, golden: Mapping[str, NDArray[np.float32]]
+) -> None:
+    answers = session.run(contract.INPUT, golden[contract.INPUT], contract.OUTPUTS)
+    n, classes = len(golden[contract.INPUT]), len(manifest.labels)
+    for name in contract.OUTPUTS:
+        got, want = answers[name], golden[name]
+        if name in contract.LOGITS and got.shape != (n, classes):
+            raise ModelRefused(folder, f"{name} is {got.shape}, expected {(n, classes)}")
+        if got.shape != want.shape:
+            raise ModelRefused(folder, f"golden {name} is {want.shape}, the model's {got.shape}")
+        relative = 0.0 if name in contract.LOGITS else TOLERANCE
+        if not np.allclose(got, want, rtol=relative, atol=TOLERANCE):  # NaN is never close
+            worst = float(np.abs(got - want).max())
+            raise ModelRefused(folder, f"{name} is off the golden values by {worst:.2g}")
+        if name in contract.LOGITS and (got.argmax(axis=1) != want.argmax(axis=1)).any():
+            raise ModelRefused(folder, f"{name} gives other labels than the golden values")

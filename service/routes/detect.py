@@ -1,0 +1,87 @@
+"""`POST /classify` and `POST /detect`: read the images, examine them, write the answer down."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, SerializeAsAny
+from starlette.responses import Response
+
+from service.answers import classification, detection
+from service.connection import while_connected
+from service.errors import ImageRefused
+from service.openapi import image_body, problem_responses
+from service.pipeline import Examined, Lane, Pipeline
+from service.problems import problem
+from service.schemas import (
+    Classification,
+    Classifications,
+    ClassifyQuery,
+    Detection,
+    Detections,
+    DetectQuery,
+    Refusal,
+)
+from service.uploads import read_uploads
+
+
+def router(pipeline: Pipeline, max_images: int) -> APIRouter:
+    """Both endpoints, over one pipeline."""
+    routes = APIRouter(tags=["images"])
+    body = image_body(pipeline.catalogue.default.manifest.input)
+
+    async def examine(
+        request: Request, lane: Lane, strict_size: bool, write: Callable[[Examined], BaseModel]
+    ) -> Response:
+        uploads = await read_uploads(request, max_images)
+        entries = await while_connected(
+            request, pipeline.examine(uploads.images, lane, strict_size=strict_size)
+        )
+        if uploads.several:
+            written = [_refusal(e) if isinstance(e, ImageRefused) else write(e) for e in entries]
+            return _json(_Results(results=written))
+        (entry,) = entries
+        if isinstance(entry, ImageRefused):
+            raise entry
+        return _json(write(entry))
+
+    @routes.post(
+        "/classify",
+        summary="What is in the image",
+        responses=problem_responses(Classification | Classifications),
+        openapi_extra=body,
+    )
+    async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+        """The standard way's label, its likeliest classes, and the corrected label beside it."""
+        lane = pipeline.lane(query.model, query.version)
+        write = partial(classification, model=lane.model, k=query.top_k)
+        return await examine(request, lane, query.strict_size, write)
+
+    @routes.post(
+        "/detect",
+        summary="Whether to distrust the image",
+        responses=problem_responses(Detection | Detections),
+        openapi_extra=body,
+    )
+    async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Response:
+        """Adversarial or not, with the score, the three ways and the corrected label."""
+        lane = pipeline.lane(query.model, query.version)
+        write = partial(detection, model=lane.model)
+        return await examine(request, lane, query.strict_size, write)
+
+    return routes
+
+
+class _Results(BaseModel):
+    """What `Classifications` and `Detections` describe, written without checking it again."""
+
+    results: list[SerializeAsAny[BaseModel]]
+
+
+def _refusal(error: ImageRefused) -> Refusal:
+    return Refusal(error=problem(error))
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")

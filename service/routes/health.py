@@ -1,0 +1,48 @@
+"""What operators and machines ask: alive, ready, which models, how much, what a problem means."""
+
+import inspect
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from service.answers import loaded_model, model_name
+from service.errors import RouteUnknown, ShuttingDown, request_errors
+from service.metrics import Metrics
+from service.pipeline import Pipeline
+from service.schemas import Live, LoadedModels, ProblemKind, Ready
+
+
+def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
+    """All of it, over one pipeline and its metrics."""
+    routes = APIRouter(tags=["operation"])
+    kinds = {error.code: error for error in request_errors()}
+
+    @routes.get("/health/live", summary="The process answers")
+    async def live() -> Live:
+        return Live()
+
+    @routes.get("/health/ready", summary="Images can be sent")
+    async def ready() -> Ready:
+        if not pipeline.ready:
+            raise ShuttingDown
+        return Ready(models=[model_name(model) for model in pipeline.catalogue])
+
+    @routes.get("/models", summary="What is loaded, on what it runs, and how well it does")
+    async def models() -> LoadedModels:
+        catalogue = pipeline.catalogue
+        return LoadedModels(models=[loaded_model(model, catalogue) for model in catalogue])
+
+    @routes.get("/metrics", summary="Prometheus text format", response_class=Response)
+    async def exposition() -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/problems/{code}", summary="What a problem's code means")
+    async def meaning(code: str) -> ProblemKind:
+        if code not in kinds:
+            raise RouteUnknown
+        kind = kinds[code]
+        about = inspect.getdoc(kind) or ""
+        return ProblemKind(code=code, status=kind.status, title=kind.title, meaning=about)
+
+    return routes

@@ -1,0 +1,165 @@
+"""What travels over the wire: query parameters in, answers out. Fields only, no behaviour.
+
+Clients rely on these names; fields may join them, none may leave. Knows nothing of how the values
+come about.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.manifest import DecisionSpec, Evaluation, InputSpec, ThreatModel
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Milliseconds = Annotated[float, Field(ge=0.0)]
+
+
+class DetectQuery(BaseModel):
+    """Parameters of `/detect`; an unknown one is refused, so that a typo cannot loosen a check."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="model name; the default model where absent")
+    version: int | None = Field(None, ge=1, description="model version; the newest where absent")
+    strict_size: bool = Field(
+        False, description="refuse an image of another size than the model's, instead of resizing"
+    )
+
+
+class ClassifyQuery(DetectQuery):
+    """Parameters of `/classify`."""
+
+    top_k: int = Field(5, ge=1, le=1000, description="likeliest classes to list")
+
+
+class ModelName(BaseModel):
+    """Who answered."""
+
+    name: str
+    version: int
+
+
+class LabelProbability(BaseModel):
+    """A class and how likely it is."""
+
+    label: int
+    class_name: str
+    probability: Probability
+
+
+class Classification(BaseModel):
+    """`/classify`: the standard way's label, and the corrected one beside it."""
+
+    model: ModelName
+    label: int
+    class_name: str
+    probability: Probability
+    top_k: list[LabelProbability]
+    calibrated: LabelProbability = Field(
+        description="corrected label: the robust way's where flagged, else the standard way's"
+    )
+    resized: bool = Field(description="the image had another size; that can wash an attack out")
+
+
+class Ways(BaseModel):
+    """What each way sees."""
+
+    standard: LabelProbability
+    robust: LabelProbability
+    nonrobust: LabelProbability
+
+
+class Timings(BaseModel):
+    """Where the time went."""
+
+    decode: Milliseconds
+    queue: Milliseconds
+    inference: Milliseconds
+
+
+class Detection(BaseModel):
+    """`/detect`: whether to distrust the image, and why."""
+
+    model: ModelName
+    adversarial: bool = Field(description="the robust and the non-robust way disagree (Eq. 12)")
+    score: Probability = Field(description="higher is more likely adversarial")
+    threshold: Probability = Field(description="the model's threshold of the score")
+    verdict: Literal["accept", "corrected"]
+    ways: Ways
+    calibrated: LabelProbability
+    resized: bool
+    timings_ms: Timings
+
+
+class Problem(BaseModel):
+    """RFC 9457; `code` is stable, `detail` is for people."""
+
+    type: str
+    code: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+
+
+class Refusal(BaseModel):
+    """The place of an image that could not be judged, among others that could."""
+
+    error: Problem
+
+
+class Classifications(BaseModel):
+    """Several images, in their order."""
+
+    results: list[Classification | Refusal]
+
+
+class Detections(BaseModel):
+    """Several images, in their order."""
+
+    results: list[Detection | Refusal]
+
+
+class LoadedModel(BaseModel):
+    """A verified model that answers requests."""
+
+    name: str
+    version: int
+    default: bool
+    provider: str
+    threads: int
+    created: str
+    description: str
+    input: InputSpec
+    labels: tuple[str, ...]
+    threat_model: ThreatModel
+    decision: DecisionSpec
+    evaluation: Evaluation
+
+
+class LoadedModels(BaseModel):
+    """`/models`."""
+
+    models: list[LoadedModel]
+
+
+class Live(BaseModel):
+    """`/health/live`: the process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(BaseModel):
+    """`/health/ready`: models are loaded and warm."""
+
+    status: Literal["ready"] = "ready"
+    models: list[ModelName]
+
+
+class ProblemKind(BaseModel):
+    """`/problems/{code}`: where a problem's `type` leads."""
+
+    code: str
+    title: str
+    status: int
+    meaning: str

@@ -1,0 +1,195 @@
+"""The command line: a real server in its own process, files without one, errors in one line."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service import cli
+from service.settings import Settings
+from tests.service.toy import ATTACKED, NATURAL, ToyFolder
+
+DIGITS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+
+
+@pytest.fixture
+def flags(toy: ToyFolder) -> list[str]:
+    return ["--models", str(toy.root), "--provider", "cpu", "--threads", "1"]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> dict[str, Path]:
+    files = {"natural": NATURAL, "attacked": ATTACKED, "cut": NATURAL[:-3]}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return {name: tmp_path / name for name in files}
+
+
+@pytest.fixture
+def server(flags: list[str]) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", *flags]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_serve_says_where_and_what_then_answers(server: subprocess.Popen[str]) -> None:
+    assert server.stdout is not None
+    where, what = server.stdout.readline(), server.stdout.readline()
+    assert "toy version 1" in what
+    assert "CPUExecutionProvider" in what
+    found = DIGITS.search(where)
+    assert found, where
+    with httpx.Client(base_url=found[0], timeout=120) as client:
+        assert client.get("/health/ready").status_code == 200
+        answer = client.post("/detect", content=ATTACKED, headers={"Content-Type": "image/png"})
+        assert answer.json()["adversarial"] is True
+    server.send_signal(signal.SIGTERM)
+    server.wait(120)
+    assert server.stdout.read() == ""
+
+
+def test_detect_prints_a_table(
+    flags: list[str], images: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    natural, attacked = images["natural"], images["attacked"]
+    assert cli.main(["detect", str(natural), str(attacked), *flags]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split()[:5] == ["image", "verdict", "label", "p", "score"]
+    assert first.split()[1:] == ["accept", "dog", "1.000", "0.000", *["dog", "1.000"] * 3]
+    assert second.split()[1:5] == ["corrected", "dog", "1.000", "1.000"]
+    assert second.split()[5::2] == ["owl", "dog", "owl"]
+    assert head.index("verdict") == first.index("accept") == second.index("corrected")
+
+
+def test_detect_prints_json_lines_and_fails_where_one_is_refused(
+    flags: list[str], images: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["detect", "--json", str(images["cut"]), str(images["attacked"]), *flags]
+    assert cli.main(arguments) == 1
+    cut, attacked = map(json.loads, capsys.readouterr().out.splitlines())
+    assert cut["error"]["code"] == "image-truncated"
+    assert attacked["image"] == str(images["attacked"])
+    assert attacked["verdict"] == "corrected"
+
+
+def test_detect_names_the_refused(
+    flags: list[str], images: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["detect", str(images["cut"]), *flags]) == 1
+    assert "refused    image-truncated: the image ends" in capsys.readouterr().out
+
+
+def test_detect_takes_more_files_than_a_request(
+    flags: list[str],
+    images: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PARALLAX_MAX_IMAGES", "2")
+    assert cli.main(["detect", *[str(images["natural"])] * 5, *flags]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+def test_models_are_verified(
+    toy: ToyFolder, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["models", *flags]) == 0
+    assert "toy version 1: 3 classes, 1x4x4 (CxHxW), linf 8/255" in capsys.readouterr().out
+    bad = ToyFolder(toy.root, version=2).write()
+    (bad.path / "model.onnx").write_bytes(b"other")
+    assert cli.main(["models", *flags]) == 1
+    good, refused = capsys.readouterr().out.splitlines()
+    assert good.startswith("toy version 1: 3 classes")
+    assert refused.startswith("toy version 2: REFUSED, model.onnx has sha256")
+
+
+def test_start_errors_are_a_line_a_hint_and_a_status(
+    toy: ToyFolder,
+    flags: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.session.cuda_missing", lambda: "there is no driver")
+    bad = ToyFolder(toy.root.parent / "bad").write()
+    (bad.path / "model.onnx").write_bytes(b"other")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments, status, said in (
+            (["serve", "--port", port, *flags], 5, f"cannot listen on 127.0.0.1:{port}"),
+            (["serve", "--host", "192.0.2.1", *flags], 5, "cannot listen on 192.0.2.1"),
+            (["serve", "--host", "::zz", *flags], 5, "cannot listen on ::zz"),
+            (["serve", "--port", "many", *flags], 2, "setting port='many'"),
+            (["serve", "--port", "0", "--models", "nowhere"], 3, "no such directory"),
+            (["serve", "--port", "0", "--models", str(bad.root)], 3, "model.onnx has sha256"),
+            (["serve", "--port", "0", *flags, "--provider", "cuda"], 4, "there is no driver"),
+            (["serve", "--port", "0", *flags, "--default-model", "x"], 2, "'x' is not loaded"),
+            (["detect", "nowhere.png", *flags], 1, "cannot read nowhere.png"),
+            (["detect", __file__, "--model", "x", *flags], 2, "model 'x' is not loaded"),
+            (["models", "--models", "nowhere"], 3, "no such directory"),
+        ):
+            assert cli.main(arguments) == status
+            shown = capsys.readouterr().err.splitlines()
+            assert len(shown) == 2
+            assert shown[0].startswith("error: ")
+            assert said in shown[0]
+            assert shown[1].startswith("hint: ")
+
+
+def test_errors_of_a_run_are_one_line(
+    flags: list[str],
+    images: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.pipeline.infer", lambda model, batch: [])
+    assert cli.main(["detect", str(images["natural"]), *flags]) == 1
+    assert capsys.readouterr().err.startswith("error: the model could not be run")
+
+
+def test_serve_ends_quietly_on_interrupt(
+    flags: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: object, sockets: list[socket.socket]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uvicorn.Server.run", interrupt)
+    assert cli.main(["serve", "--host", "::1", "--port", "0", *flags]) == 130
+    assert "http://[::1]:" in capsys.readouterr().out
+
+
+def test_serve_returns_when_the_server_does(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    assert cli.main(["serve", "--port", "0", *flags]) == 0
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("parallax ")
+
+
+def test_every_setting_is_a_flag_of_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--help"])
+    shown = capsys.readouterr().out
+    for name in Settings.model_fields:
+        assert "--" + name.replace("_", "-") in shown

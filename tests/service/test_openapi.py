@@ -1,0 +1,76 @@
+"""The document that users read: its examples work as they stand, its problems are all of them."""
+
+import base64
+import io
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from service.errors import request_errors
+from service.images import MEDIA_TYPES
+from service.manifest import InputSpec
+from service.openapi import example_png
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document
+
+
+@pytest.mark.parametrize("path", ["/classify", "/detect"])
+def test_examples_can_be_sent(client: TestClient, document: dict[str, Any], path: str) -> None:
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    assert len(body["examples"]) == 2
+    for example in body["examples"].values():
+        response = client.post(f"{path}?strict_size=true", json=example["value"])
+        assert response.status_code == 200
+        assert "error" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/classify", "/detect"])
+def test_bodies_and_problems_are_documented(document: dict[str, Any], path: str) -> None:
+    operation = document["paths"][path]["post"]
+    assert set(operation["requestBody"]["content"]) == {
+        *MEDIA_TYPES,
+        "application/json",
+        "application/octet-stream",
+        "multipart/form-data",
+    }
+    told = " ".join(answer["description"] for answer in operation["responses"].values())
+    for kind in request_errors():
+        assert f"`{kind.code}`" in told
+    assert "Problem" in document["components"]["schemas"]
+    assert {parameter["name"] for parameter in operation["parameters"]} >= {
+        "model",
+        "version",
+        "strict_size",
+    }
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if "$ref" in node else set()
+        return own.union(*(references(value) for value in node.values()))
+    if isinstance(node, list):
+        return set().union(*(references(value) for value in node))
+    return set()
+
+
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for reference in references(document):
+        assert reference.removeprefix("#/components/schemas/") in schemas
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_example_has_the_models_size_and_colours(channels: Any, mode: str) -> None:
+    spec = InputSpec(channels=channels, height=28, width=32)
+    image = Image.open(io.BytesIO(base64.b64decode(example_png(spec))))
+    assert (image.mode, image.size) == (mode, (32, 28))
+
+
+def test_documentation_is_served(client: TestClient) -> None:
+    assert "swagger" in client.get("/docs").text

@@ -1,0 +1,149 @@
+"""The pipeline under its settings: overload, deadlines, failing models, what is recorded."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.errors import DeadlineExceeded, ImageRefused, InferenceFailed, Overloaded, ShuttingDown
+from service.images import Upload
+from service.manifest import OUTPUTS
+from service.metrics import Metrics
+from service.pipeline import Examined, Pipeline, infer
+from service.repository import load_catalogue, load_model
+from tests.service.conftest import MakeSettings
+from tests.service.toy import ATTACKED, NATURAL, ToyFolder, encode, pixels, toy_answers, toy_network
+
+
+def pipeline_of(settings_of: MakeSettings, **options: Any) -> Pipeline:
+    settings = settings_of(**options)
+    catalogue = load_catalogue(settings.models, provider="cpu", threads=1, default_model=None)
+    return Pipeline(catalogue, settings, Metrics(CollectorRegistry()))
+
+
+def examine(pipeline: Pipeline, *data: bytes) -> Awaitable[list[Examined | ImageRefused]]:
+    return pipeline.examine([Upload(one) for one in data], pipeline.lane(None, None))
+
+
+def test_entries_stand_in_the_places_of_their_uploads(
+    toy: ToyFolder, settings_of: MakeSettings
+) -> None:
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of)
+        await pipeline.start()
+        entries = await examine(pipeline, b"bad", ATTACKED, b"", NATURAL)
+        await pipeline.close()
+        flags = [isinstance(e, Examined) and e.finding.adversarial for e in entries]
+        assert flags == [False, True, False, False]
+        assert [isinstance(entry, ImageRefused) for entry in entries] == [True, False, True, False]
+
+    asyncio.run(scenario())
+
+
+def test_not_ready_before_start_and_after_close(toy: ToyFolder, settings_of: MakeSettings) -> None:
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of)
+        assert not pipeline.ready
+        with pytest.raises(ShuttingDown):
+            await examine(pipeline, NATURAL)
+        await pipeline.start()
+        assert pipeline.ready
+        await pipeline.close()
+        assert not pipeline.ready
+        with pytest.raises(ShuttingDown):
+            await examine(pipeline, NATURAL)
+
+    asyncio.run(scenario())
+
+
+def test_overload_is_refused_before_decoding(
+    toy: ToyFolder, settings_of: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def held(model: Any, batch: Any) -> Any:
+        entered.set()
+        assert gate.wait(120)
+        return infer(model, batch)
+
+    monkeypatch.setattr("service.pipeline.infer", held)
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of, max_pending=2, max_images=2)
+        await pipeline.start()
+        slow = asyncio.ensure_future(examine(pipeline, NATURAL, NATURAL))
+        await asyncio.to_thread(entered.wait)
+        with pytest.raises(Overloaded):
+            await examine(pipeline, NATURAL)
+        gate.set()
+        assert all(isinstance(entry, Examined) for entry in await slow)
+        await pipeline.close()
+
+    asyncio.run(scenario())
+
+
+def test_deadline_is_a_setting(
+    toy: ToyFolder, settings_of: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def held(model: Any, batch: Any) -> Any:
+        assert gate.wait(120)
+        return infer(model, batch)
+
+    monkeypatch.setattr("service.pipeline.infer", held)
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of, deadline_ms=20)
+        await pipeline.start()
+        with pytest.raises(DeadlineExceeded):
+            await examine(pipeline, NATURAL)
+        gate.set()
+        await pipeline.close()
+
+    asyncio.run(scenario())
+
+
+def test_answers_that_are_not_finite_are_no_verdict(
+    tmp_path: Path, settings_of: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = np.full((2, 1, 4, 4), 1.0, np.float32)
+    arrays = {"image": image, **toy_answers(image)}
+    ToyFolder(tmp_path / "models").write(toy_network(poison=True), arrays)
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of)
+        await pipeline.start()
+        poisoned = pixels(1, 1, 1)
+        poisoned[3, 3] = 0
+        with pytest.raises(InferenceFailed):
+            await examine(pipeline, NATURAL, encode(poisoned))
+        (entry,) = await examine(pipeline, NATURAL)
+        assert isinstance(entry, Examined)
+        await pipeline.close()
+
+    asyncio.run(scenario())
+    assert "not finite" in caplog.text
+
+
+def test_infer_uses_the_temperatures_of_the_manifest(toy: ToyFolder) -> None:
+    image = np.divide(pixels(1, 1, 1)[None], 255, dtype=np.float32)
+    plain = infer(load_model(toy.path, provider="cpu", threads=1), [image])[0]
+    toy.changes["decision"] = {"temperatures": {"standard": 10.0}}
+    toy.write()
+    soft = infer(load_model(toy.path, provider="cpu", threads=1), [image])[0]
+    assert soft.standard.label == plain.standard.label
+    assert soft.standard.probability == pytest.approx(np.e / (np.e + 2), abs=1e-3)
+    assert soft.robust == plain.robust
+
+
+def test_toy_answers_are_the_networks(toy: ToyFolder) -> None:
+    image = np.random.default_rng(1).random((3, 1, 4, 4), np.float32)
+    session = load_model(toy.path, provider="cpu", threads=1).session
+    for name, values in session.run("image", image, OUTPUTS).items():
+        assert values == pytest.approx(toy_answers(image)[name], abs=1e-5)

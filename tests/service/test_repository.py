@@ -1,0 +1,220 @@
+"""Folders are believed only when hash, shape, names and golden values agree."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from service import manifest as contract
+from service.errors import ModelRefused, ModelUnknown, SettingsRefused
+from service.repository import Catalogue, folders, load_catalogue, load_model
+from service.session import CPU
+from tests.service.toy import ToyFolder, toy_answers, toy_network
+
+IMAGE = np.random.default_rng(5).random((3, 1, 4, 4), np.float32)
+
+
+def golden(**changes: Any) -> dict[str, Any]:
+    return {contract.INPUT: IMAGE, **toy_answers(IMAGE)} | changes
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in golden().items() if key != name}
+
+
+def half(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network, eating float64."""
+    network.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    for constant in network.graph.initializer:
+        values = onnx.numpy_helper.to_array(constant).astype(np.float64)
+        constant.CopyFrom(onnx.numpy_helper.from_array(values, constant.name))
+    for output in network.graph.output:
+        output.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    return network
+
+
+def test_valid_folder_is_loaded(toy: ToyFolder) -> None:
+    model = load_model(toy.path, provider="cpu", threads=1)
+    assert (model.name, model.version) == ("toy", 1)
+    assert model.manifest == toy.manifest()
+    assert model.session.provider == CPU
+
+
+def flip_model(toy: ToyFolder) -> None:
+    path = toy.path / contract.MODEL_FILE
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def flip_golden(toy: ToyFolder) -> None:
+    (toy.path / contract.GOLDEN_FILE).write_bytes(b"other")
+
+
+def lose_model(toy: ToyFolder) -> None:
+    (toy.path / contract.MODEL_FILE).unlink()
+
+
+def change_extra(toy: ToyFolder) -> None:
+    extra = toy.path / "robust.onnx"
+    extra.write_bytes(b"one way")
+    files = dict(toy.manifest().files) | {extra.name: contract.file_entry(extra)}
+    toy.changes["files"] = files
+    contract.write_manifest(toy.manifest(), toy.path)
+    load_model(toy.path, provider="cpu", threads=1)
+    extra.write_bytes(b"another")
+
+
+def rename_folder(toy: ToyFolder) -> None:
+    toy.path.rename(toy.path.parent / "2")
+    toy.version = 2
+
+
+def break_schema(toy: ToyFolder) -> None:
+    path = toy.path / contract.MANIFEST_FILE
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "reason"),
+    [
+        (flip_model, "model.onnx has sha256 .* the manifest"),
+        (flip_golden, "golden.npz has sha256 .* the manifest"),
+        (change_extra, "robust.onnx has sha256 .* the manifest"),
+        (lose_model, "model.onnx cannot be read"),
+        (rename_folder, "it says it is toy/1"),
+        (break_schema, "schema_version"),
+    ],
+)
+def test_tampered_folder_is_refused(
+    toy: ToyFolder, tamper: Callable[[ToyFolder], None], reason: str
+) -> None:
+    tamper(toy)
+    with pytest.raises(ModelRefused, match=reason):
+        load_model(toy.path, provider="cpu", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (toy_network(rename={"z_robust": "features"}), "has outputs features"),
+        (toy_network(batch=1), r"takes image \(1, 1, 4, 4\)"),
+        (toy_network(height=5), r"takes image \(N, 1, 5, 4\)"),
+        (half(toy_network()), r"takes tensor\(double\)"),
+        (toy_network(classes=2), r"logits_standard is \(4, 2\), expected \(4, 3\)"),
+    ],
+)
+def test_network_outside_the_contract_is_refused(
+    tmp_path: Path, network: onnx.ModelProto, reason: str
+) -> None:
+    folder = ToyFolder(tmp_path).write(network)
+    with pytest.raises(ModelRefused, match=reason):
+        load_model(folder.path, provider="cpu", threads=1)
+
+
+def test_file_that_is_no_network_is_refused(toy: ToyFolder) -> None:
+    (toy.path / contract.MODEL_FILE).write_bytes(b"no network")
+    contract.write_manifest(toy.manifest(), toy.path)
+    with pytest.raises(ModelRefused, match=r"model\.onnx cannot be run"):
+        load_model(toy.path, provider="cpu", threads=1)
+
+
+LOW = toy_answers(IMAGE)[contract.LOGITS_ROBUST]
+TIE = np.zeros((1, 1, 4, 4), np.float32)
+TIED = toy_answers(TIE)[contract.LOGITS_ROBUST] + np.array([0, 5e-4, 0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        (without("z_robust"), "lacks an array"),
+        (golden(image=IMAGE[:, :, :2]), "image is float32"),
+        (golden(image=IMAGE[:0]), "image is float32"),
+        (golden(image=np.float32(1)), "image is float32"),
+        (golden(image=IMAGE.astype(np.float64)), "image is float64"),
+        (golden(logits_robust=LOW + 2e-3), "logits_robust is off the golden values by 0.002"),
+        (golden(logits_robust=LOW * np.nan), "logits_robust is off the golden values"),
+        (golden(logits_robust=LOW[:2]), r"golden logits_robust is \(2, 3\)"),
+        (golden(z_nonrobust=LOW[:, :2] + 9), "z_nonrobust is off"),
+        (
+            {contract.INPUT: TIE, **toy_answers(TIE), "logits_robust": TIED},
+            "logits_robust gives other labels",
+        ),
+    ],
+)
+def test_golden_mismatch_is_refused(tmp_path: Path, arrays: dict[str, Any], reason: str) -> None:
+    folder = ToyFolder(tmp_path).write(golden=arrays)
+    with pytest.raises(ModelRefused, match=reason):
+        load_model(folder.path, provider="cpu", threads=1)
+
+
+def test_golden_file_may_not_hold_code(toy: ToyFolder) -> None:
+    file = io.BytesIO()
+    np.savez(file, image=np.array([{"a": 1}], dtype=object))
+    (toy.path / contract.GOLDEN_FILE).write_bytes(file.getvalue())
+    contract.write_manifest(toy.manifest(), toy.path)
+    with pytest.raises(ModelRefused, match=r"golden\.npz cannot be read"):
+        load_model(toy.path, provider="cpu", threads=1)
+
+
+def test_small_differences_are_forgiven(tmp_path: Path) -> None:
+    folder = ToyFolder(tmp_path).write(golden=golden(logits_robust=LOW + 5e-4))
+    assert load_model(folder.path, provider="cpu", threads=1).name == "toy"
+
+
+def test_folders_are_ordered_by_number(tmp_path: Path) -> None:
+    for name in ("b/10", "b/9", "a/1", "a/01", "a/draft", "a/0"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "README.md").write_text("no model")
+    (tmp_path / "a" / "2").write_text("no folder")
+    assert [str(path.relative_to(tmp_path)) for path in folders(tmp_path)] == ["a/1", "b/9", "b/10"]
+
+
+def test_empty_or_absent_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match="no <name>/<version>/ folder"):
+        folders(tmp_path)
+    with pytest.raises(ModelRefused, match="no such directory"):
+        folders(tmp_path / "absent")
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    for name, version in (("b", 9), ("b", 10), ("a", 1)):
+        ToyFolder(tmp_path / "many", name=name, version=version).write()
+    return load_catalogue(tmp_path / "many", provider="cpu", threads=1, default_model="b")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "found"),
+    [
+        (None, None, ("b", 10)),
+        ("b", None, ("b", 10)),
+        ("b", 9, ("b", 9)),
+        (None, 9, ("b", 9)),
+        ("a", None, ("a", 1)),
+    ],
+)
+def test_catalogue_finds(
+    catalogue: Catalogue, name: str | None, version: int | None, found: tuple[str, int]
+) -> None:
+    model = catalogue.find(name, version)
+    assert (model.name, model.version) == found
+
+
+@pytest.mark.parametrize(("name", "version"), [("c", None), ("a", 9), (None, 1), ("", None)])
+def test_catalogue_says_what_is_loaded(
+    catalogue: Catalogue, name: str | None, version: int | None
+) -> None:
+    with pytest.raises(ModelUnknown, match="a version 1, b version 9, b version 10"):
+        catalogue.find(name, version)
+
+
+def test_default_is_the_first_name_or_the_given_one(catalogue: Catalogue) -> None:
+    assert catalogue.default.name == "b"
+    assert Catalogue(list(catalogue)).default.name == "a"
+    with pytest.raises(SettingsRefused, match="'c' is not loaded"):
+        Catalogue(list(catalogue), "c")
