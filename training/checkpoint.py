@@ -4,9 +4,9 @@ Randomness is not stored: each step's is derived from the seed and the step. Wri
 a crash leaves the previous checkpoint whole. Knows the model's shape and its config, not the loop.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from training import backbones
 from training.config import Config, from_dict
 from training.data import Images
+from training.files import OutputError
 from training.three_way import ThreeWayModel
 
 _KEY = "parallax"  # one JSON document in the file's metadata
@@ -130,7 +131,11 @@ def restore_optimizer(
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file and rename it into place."""
+    """Write the file and rename it into place.
+
+    Raises:
+        OutputError: the place cannot be written to; an older checkpoint there is still whole.
+    """
     header = checkpoint.header
     document = {
         "format": _FORMAT,
@@ -148,10 +153,16 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         for group, content in groups.items()
         for name, tensor in content.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={_KEY: json.dumps(document)})
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={_KEY: json.dumps(document)})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint:
@@ -162,20 +173,26 @@ def load(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            document: dict[str, Any] = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            text = (file.metadata() or {}).get(_KEY, "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
-    if document.pop("format", None) != _FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        group, _, rest = name.partition(".")
-        groups[group][rest] = tensor
-    document["config"] = from_dict(document["config"])
-    document["shape"] = ImageShape(**document["shape"])
-    document["classes"] = tuple(document["classes"])
-    checkpoint = Checkpoint(header=Header(**document), **groups)
+    try:
+        document: dict[str, Any] = json.loads(text)
+        if document.pop("format", None) != _FORMAT:
+            raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition(".")
+            groups[group][rest] = tensor
+        document["config"] = from_dict(document["config"])
+        document["shape"] = ImageShape(**document["shape"])
+        document["classes"] = tuple(document["classes"])
+        checkpoint = Checkpoint(header=Header(**document), **groups)
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the header is damaged: {error}") from error
     if weights_digest(checkpoint.averaged) != checkpoint.header.weights_sha256:
         raise CheckpointError(f"{path}: the weights do not match their hash")
     return checkpoint

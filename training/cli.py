@@ -1,25 +1,37 @@
-"""`parallax-train`: one subcommand a stage. Parses, calls the stage, turns known faults into one line.
+"""`parallax-train`: the options of each stage; known faults become one line.
 
-Each stage is imported when it is asked for: torch takes seconds to load and `--help` should not.
+What a stage then does is in `commands`, imported when it is needed: torch takes seconds to load and
+`--help` should not.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+_WAYS = ["standard", "robust", "nonrobust"]
+_ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
+_ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the model's threat model)"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage; the exit status is 0, 1 for a known fault, 130 for a run that was stopped."""
     parsed = _parser().parse_args(arguments)
     from training.checkpoint import CheckpointError
+    from training.commands import COMMANDS
     from training.config import ConfigError
     from training.data import DataError
+    from training.files import OutputError
+    from training.run import RunError
 
     try:
-        status: int = parsed.stage(parsed)
-    except (ConfigError, DataError, CheckpointError) as error:
+        status = COMMANDS[parsed.command](parsed)
+    except (ConfigError, DataError, CheckpointError, OutputError, RunError) as error:
         print(f"parallax-train: {error}", file=sys.stderr)  # noqa: T201  # a command line speaks
         return 1
+    except KeyboardInterrupt:
+        print("parallax-train: stopped", file=sys.stderr)  # noqa: T201  # a command line speaks
+        return 130
     return status
 
 
@@ -30,11 +42,72 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", type=Path, help="experiment, a TOML file")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.epochs=3")
     train.add_argument("--run", type=Path, help="folder of the run (default: runs/NAME)")
-    train.add_argument("--max-steps", type=int, help="stop this call after so many steps")
+    train.add_argument("--max-steps", type=_at_least(1), help="stop this call after so many steps")
     train.add_argument("--save-every", type=float, default=300.0, metavar="SECONDS")
     _add_device(train)
-    train.set_defaults(stage=_train)
+    train.set_defaults(command="train")
+
+    attack = stages.add_parser("attack", help="write natural and attacked images as PNG files")
+    attack.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    attack.add_argument("out", type=Path, help="folder to make; it must be new or empty")
+    attack.add_argument("--way", choices=_WAYS, default="standard", help="the way to fool")
+    attack.add_argument("--attack", metavar=_ATTACK, help=_ATTACK_HELP)
+    _add_images(attack, count=100)
+    _add_device(attack)
+    attack.set_defaults(command="attack")
+
+    evaluate = stages.add_parser("evaluate", help="measure a model, natural and under attack")
+    evaluate.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    evaluate.add_argument(
+        "--attack", metavar=_ATTACK, action="append", help=f"{_ATTACK_HELP}; may be repeated"
+    )
+    evaluate.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for evaluation.json and .md, which are replaced (default: beside the checkpoint)",
+    )
+    evaluate.add_argument(
+        "--data-name",
+        metavar="NAME",
+        help='what to quote figures with, e.g. "CIFAR-10 (JPEG)"; the paper\'s stand beside those '
+        "of MNIST and CIFAR-10 (default: by the source)",
+    )
+    _add_images(evaluate, count=None)
+    _add_device(evaluate)
+    evaluate.set_defaults(command="evaluate")
+
+    export = stages.add_parser("export", help="write a model folder that the service accepts")
+    export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    export.add_argument("--name", required=True, help="of the model, e.g. mnist")
+    export.add_argument("--version", type=_at_least(1), help="(default: the next one)")
+    export.add_argument("--models", type=Path, default=Path("models"), help="(default: models)")
+    export.add_argument(
+        "--evaluation", type=Path, help="what `evaluate` wrote (default: beside the checkpoint)"
+    )
+    export.add_argument(
+        "--ways", default="", help="also write single ways as files, e.g. robust,nonrobust"
+    )
+    export.add_argument("--description", default="", help="one sentence for the card")
+    export.set_defaults(command="export")
     return parser
+
+
+def _add_images(parser: argparse.ArgumentParser, *, count: int | None) -> None:
+    splits = ["train", "validation", "calibration", "test"]
+    every = "all" if count is None else str(count)
+    parser.add_argument("--split", choices=splits, default="test")
+    parser.add_argument(
+        "--count",
+        type=_at_least(1),
+        default=count,
+        help=f"images at most, drawn by the seed (default: {every})",
+    )
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, help="of the images drawn and the attack"
+    )
+    parser.add_argument("--data", metavar="SOURCE", help="e.g. mnist:DIR (default: as in training)")
+    parser.add_argument("--batch-size", type=_at_least(1), default=250)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -46,34 +119,17 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _train(parsed: argparse.Namespace) -> int:
-    from rich.console import Console
+def _at_least(low: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {low} or more")
+        return value
 
-    from training import config, data
-    from training.device import choose
-    from training.train import train
-
-    console = Console()
-    experiment = config.load(parsed.config, tuple(parsed.overrides))
-    splits = data.load(experiment.data)
-    device = choose(parsed.device)
-    folder = parsed.run or Path("runs") / experiment.name
-    console.print(
-        f"{experiment.name}: {experiment.method} on {len(splits.train)} images, {device}, {folder}"
-    )
-    outcome = train(
-        experiment,
-        splits,
-        folder,
-        device=device,
-        console=console,
-        save_every=parsed.save_every,
-        max_steps=parsed.max_steps,
-    )
-    header = outcome.checkpoint.header
-    state = "finished" if outcome.finished else "stopped; the same command goes on"
-    console.print(f"{outcome.path}: step {header.step}, {state}")
-    return 0 if outcome.finished or parsed.max_steps is not None else 130
+    return read
 
 
 if __name__ == "__main__":

@@ -7,20 +7,24 @@ rates, step sizes and ramps are derived from these values where they are used.
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 Method = Literal["st", "at", "aat", "aat++"]
 Norm = Literal["linf", "l2", "l2_sign"]
 Way = Literal["standard", "robust", "nonrobust"]
 
-_CLOSED = ConfigDict(extra="forbid")
+# A number may stand for the text it is written as, so that `eps = 0.3` needs no quotes.
+_CLOSED = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # times a stride it must fit torch's 64 bits
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -32,16 +36,26 @@ def parse_eps(text: str | float) -> float:
     """Pixel distance in [0, 1] from `0.3`, `"0.3"` or `"8/255"`.
 
     Raises:
-        ConfigError: not a number or fraction, or negative.
+        ConfigError: not a finite number or fraction, or negative.
     """
-    head, _, tail = str(text).partition("/")
+    head, slash, tail = str(text).partition("/")
     try:
-        value = float(head) / float(tail) if tail else float(head)
+        value = float(head) / float(tail) if slash else float(head)
     except (ValueError, ZeroDivisionError) as error:
         raise ConfigError(f"{text!r} is not a distance; write 0.3 or 8/255") from error
+    if not math.isfinite(value):
+        raise ConfigError(f"{text!r} is not a distance; write 0.3 or 8/255")
     if value < 0:
         raise ConfigError(f"{text!r} is negative; a distance is at least 0")
     return value
+
+
+def _distance(text: str) -> str:
+    parse_eps(text)
+    return text
+
+
+Distance = Annotated[str, AfterValidator(_distance)]  # kept as it was written
 
 
 @dataclass(frozen=True, kw_only=True, config=_CLOSED)
@@ -49,8 +63,8 @@ class DataConfig:
     source: str  # mnist:DIR | cifar10:DIR | imagefolder:DIR | parquet:DIR
     validation: PositiveInt = 2500  # images cut from the training set to watch a run
     calibration: PositiveInt = 2500  # images cut from the training set for thresholds
-    split_seed: int = 0  # which images; the same for every method that is compared
-    image_size: PositiveInt | None = None  # shorter side of imagefolder images after resizing
+    split_seed: Seed = 0  # which images; the same for every method that is compared
+    image_size: PositiveInt | None = None  # imagefolder, parquet: resize and crop to this square
     shift: Annotated[int, Field(ge=0)] = 0  # random translation in pixels, zero-padded
     flip: bool = False  # random mirror image
 
@@ -66,13 +80,13 @@ class StepConfig:
     """PGD steps against one way: `step_size` is in pixels, written like eps."""
 
     steps: Annotated[int, Field(ge=0)]
-    step_size: str
+    step_size: Distance
 
 
 @dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class AttackConfig:
     norm: Norm
-    eps: str
+    eps: Distance
     standard: StepConfig
     robust: StepConfig
     nonrobust: StepConfig
@@ -101,7 +115,7 @@ class Config:
 
     name: str
     method: Method
-    seed: int = 0
+    seed: Seed = 0
     precision: Literal["float32", "bfloat16"] = "float32"  # autocast in training only
     data: DataConfig
     model: ModelConfig
@@ -125,17 +139,21 @@ def from_dict(values: dict[str, Any]) -> Config:
         ConfigError: unknown key, missing key, wrong type or a value out of range.
     """
     try:
-        config = TypeAdapter(Config).validate_python(values)
+        return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
-        faults = [
-            f"  {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise ConfigError("the experiment is not valid\n" + "\n".join(faults)) from error
-    parse_eps(config.attack.eps)
-    for step in (config.attack.standard, config.attack.robust, config.attack.nonrobust):
-        parse_eps(step.step_size)
-    return config
+        faults = "; ".join(_fault(fault) for fault in error.errors())
+        raise ConfigError(f"the experiment is not valid: {faults}") from error
+
+
+def _fault(fault: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "unexpected_keyword_argument":
+        return f"{key} is not a key"
+    if fault["type"] == "missing":
+        return f"{key} is missing"
+    if fault["type"] == "value_error":
+        return f"{key}: {fault['ctx']['error']}"
+    return f"{key}: {fault['msg']}, not {fault['input']!r}"
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> Config:
@@ -145,8 +163,8 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         ConfigError: unreadable file, malformed override, or anything `from_dict` refuses.
     """
     try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     for override in overrides:
         _apply(values, override)

@@ -10,20 +10,32 @@ import hashlib
 import io
 import json
 import tempfile
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet
 import torch
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from training.config import DataConfig
 
 SplitName = Literal["train", "validation", "calibration", "test"]
+
+
+_MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+# What torchvision and the decompressors raise for absent, damaged and unreachable files.
+_UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, AssertionError, zlib.error)
 
 
 class DataError(ValueError):
@@ -123,21 +135,28 @@ def split(train: Images, test: Images, config: DataConfig) -> Splits:
     )
 
 
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _read_mnist(place: Path, part: str, config: DataConfig) -> Images:
     raw = place / "MNIST" / "raw"
+    archives = [raw / f"{name}.gz" for name in _MNIST_FILES]
     try:
-        if raw.is_dir() and not (raw / "train-images-idx3-ubyte").exists():
+        if all(path.exists() for path in archives) and not (raw / _MNIST_FILES[0]).exists():
             # A read-only copy that is still compressed: unpack it out of the way, keep nothing.
             with tempfile.TemporaryDirectory() as scratch:
                 unpacked = Path(scratch) / "MNIST" / "raw"
                 unpacked.mkdir(parents=True)
-                for archive in raw.glob("*.gz"):
+                for archive in archives:
                     torchvision.datasets.utils.extract_archive(str(archive), str(unpacked))
                 source = torchvision.datasets.MNIST(scratch, train=part == "train")
         else:
             source = torchvision.datasets.MNIST(str(place), train=part == "train", download=True)
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"mnist:{place}: {error}") from error
+    except _UNREADABLE as error:
+        raise DataError(f"mnist:{place}: {_one_line(error)}") from error
+    if len(source.data) != len(source.targets):
+        raise DataError(f"mnist:{place}: {len(source.data)} images, {len(source.targets)} labels")
     return Images(
         pixels=source.data.unsqueeze(1).contiguous(),
         label=source.targets,
@@ -148,8 +167,8 @@ def _read_mnist(place: Path, part: str, config: DataConfig) -> Images:
 def _read_cifar10(place: Path, part: str, config: DataConfig) -> Images:
     try:
         source = torchvision.datasets.CIFAR10(str(place), train=part == "train", download=True)
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"cifar10:{place}: {error}") from error
+    except _UNREADABLE as error:
+        raise DataError(f"cifar10:{place}: {_one_line(error)}") from error
     return Images(
         pixels=torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(),
         label=torch.tensor(source.targets),
@@ -160,20 +179,11 @@ def _read_cifar10(place: Path, part: str, config: DataConfig) -> Images:
 def _read_imagefolder(place: Path, part: str, config: DataConfig) -> Images:
     """DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, all of one size or resized to one."""
     try:
-        source = torchvision.datasets.ImageFolder(str(place / part))
-    except (FileNotFoundError, OSError) as error:
-        raise DataError(f"imagefolder:{place}: {error}") from error
-    if config.image_size is not None:
-        transform = torchvision.transforms.v2.Compose(
-            [
-                torchvision.transforms.v2.Resize(config.image_size, antialias=True),
-                torchvision.transforms.v2.CenterCrop(config.image_size),
-            ]
-        )
-        source.transform = transform
-    return _stack(
-        (np.asarray(image) for image, _ in source), source.targets, source.classes, str(place)
-    )
+        source = torchvision.datasets.ImageFolder(str(place / part), loader=_decode)
+    except OSError as error:
+        raise DataError(f"imagefolder:{place}: {_one_line(error)}") from error
+    decoded = (image for image, _ in source)
+    return _stack(decoded, source.targets, source.classes, config)
 
 
 def _read_parquet(place: Path, part: str, config: DataConfig) -> Images:
@@ -181,23 +191,57 @@ def _read_parquet(place: Path, part: str, config: DataConfig) -> Images:
     files = sorted(place.glob(f"{part}-*.parquet"))
     if not files:
         raise DataError(f"parquet:{place}: no {part}-*.parquet there")
-    table = pyarrow.parquet.read_table(files, columns=["image", "label"])
-    labels = table["label"].to_pylist()
+    try:
+        table = pyarrow.parquet.read_table(files, columns=["image", "label"])
+        labels, rows = (table[name].to_pylist() for name in ("label", "image"))
+    except (pyarrow.ArrowException, OSError, KeyError) as error:
+        raise DataError(f"parquet:{place}: {_one_line(error)}") from error
+    if not labels or not all(isinstance(label, int) and label >= 0 for label in labels):
+        raise DataError(f"parquet:{place}: the {part} labels are not whole numbers from 0")
     metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     feature = metadata.get("info", {}).get("features", {}).get("label", {})
     names = feature.get("names") or [str(label) for label in range(max(labels) + 1)]
-    encoded = (row["bytes"] for row in table["image"].to_pylist())
-    decoded = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded)
-    return _stack(decoded, labels, names, str(place))
+    if max(labels) >= len(names):
+        raise DataError(f"parquet:{place}: label {max(labels)}, but only {len(names)} class names")
+    decoded = (_decode_row(row, f"{part} image {number}") for number, row in enumerate(rows))
+    return _stack(decoded, labels, names, config)
 
 
-def _stack(arrays, labels, names, place: str) -> Images:  # type: ignore[no-untyped-def]  # iterables of any library's types
+def _decode_row(row: Any, name: str) -> Image.Image:
+    encoded = row.get("bytes") if isinstance(row, dict) else None
+    if not isinstance(encoded, bytes):
+        raise DataError(f"{name} has no bytes; embed the images in the file")
+    return _decode(io.BytesIO(encoded), name)
+
+
+def _decode(file: str | io.BytesIO, name: str = "") -> Image.Image:
+    """Upright and in colours, grey repeated, as the service reads the same file."""
+    name = name or str(file)
     try:
-        pixels = np.stack(list(arrays))
-    except ValueError as error:
-        raise DataError(f"{place}: images differ in size; set data.image_size") from error
+        with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataError(f"{name} has {image.mode} pixels; training takes 8 bits a channel")
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} cannot be read as an image") from error
+
+
+def _stack(
+    images: Iterable[Image.Image], labels: list[int], names: list[str], config: DataConfig
+) -> Images:
+    if config.image_size is not None:
+        square = torchvision.transforms.v2.Compose(
+            [
+                torchvision.transforms.v2.Resize(config.image_size, antialias=True),
+                torchvision.transforms.v2.CenterCrop(config.image_size),
+            ]
+        )
+        images = map(square, images)
+    arrays = [np.asarray(image) for image in images]
+    if len({array.shape for array in arrays}) != 1:
+        raise DataError(f"{config.source}: images differ in size; set data.image_size")
     return Images(
-        pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+        pixels=torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous(),
         label=torch.as_tensor(labels, dtype=torch.int64),
         classes=tuple(names),
     )

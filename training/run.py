@@ -4,11 +4,12 @@ A step's randomness is a function of the seed and the step, so a run that was sa
 equals an uninterrupted one bit for bit. Knows no files, no clock and no console.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from training import augment, schedule
 from training.checkpoint import (
@@ -25,6 +26,13 @@ from training.config import Config, ConfigError, OptimizerConfig
 from training.data import Images, to_float
 from training.objective import Objective, Terms
 from training.three_way import ThreeWayModel
+
+
+class RunError(RuntimeError):
+    """The run cannot go on; the message says what happened and what was kept."""
+
+
+Weights = tuple[Tensor, ...] | list[Tensor]
 
 _SEED_STRIDE = 1_000_003  # keeps the generators of neighbouring seeds and steps apart
 
@@ -44,6 +52,21 @@ def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Opt
         betas=(config.momentum, 0.999),
         weight_decay=config.weight_decay,
     )
+
+
+def moving_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+    """Exponential moving average whose decay grows with the steps, (1 + n) / (10 + n) at most.
+
+    With a fixed decay of 0.999 a third of the random initial weights would still be in the average
+    after a thousand steps.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Weights, current: Weights, count: Tensor | int) -> None:
+        weight = 1.0 - min(decay, (1.0 + float(count)) / (10.0 + float(count)))
+        torch._foreach_lerp_(averaged, current, weight)
+
+    return update
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
@@ -82,7 +105,7 @@ class Run:
         self._optimizer = make_optimizer(config.optimizer, self._model)
         decay = config.optimizer.ema
         self._average = (
-            AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=False)
+            AveragedModel(self._model, multi_avg_fn=moving_average(decay), use_buffers=False)
             if decay
             else None
         )

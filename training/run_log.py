@@ -6,6 +6,7 @@ checkpoint are dropped, so that the log tells one history.
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch.utils.tensorboard import SummaryWriter
+
+from training.files import ready_folder
 
 
 class RunLog:
@@ -53,10 +56,10 @@ class RunLog:
 @contextlib.contextmanager
 def run_log(folder: Path, *, step: int, total: int, console: Console) -> Iterator[RunLog]:
     """Open the log of a run that stands at `step` of `total`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    ready_folder(folder)
     file = folder / "log.jsonl"
     if file.exists():
-        lines = [line for line in file.read_text().splitlines() if json.loads(line)["step"] <= step]
+        lines = [line for line in file.read_text().splitlines() if _step(line) <= step]
         file.write_text("".join(line + "\n" for line in lines))
     bar = Progress(
         TextColumn("{task.description}"),
@@ -66,10 +69,19 @@ def run_log(folder: Path, *, step: int, total: int, console: Console) -> Iterato
         console=console,
         transient=True,
     )
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+    # TensorBoard hides this step and later ones; the step of the checkpoint itself is history.
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
     try:
         with bar:
             task = bar.add_task("training", total=total, completed=step)
             yield RunLog(folder, bar, task, file, writer)
     finally:
         writer.close()
+
+
+def _step(line: str) -> float:
+    """Of a line of the log; one that was cut off in the writing is later than any checkpoint."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf

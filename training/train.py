@@ -5,6 +5,7 @@ loop between two steps and leaves a checkpoint that resumes; a second one ends t
 """
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from training.checkpoint import Checkpoint
 from training.config import Config, parse_eps
 from training.data import Images, Splits, to_float
 from training.objective import TRAINED_WAYS, Terms
-from training.run import Run
+from training.run import Run, RunError
 from training.run_log import run_log
 from training.threat import ThreatModel
 
@@ -32,11 +33,12 @@ _WATCHED_STEPS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Where the run stands; `finished` is false where it was stopped early."""
+    """Where the run stands; neither `finished` nor `stopped` where `max_steps` were taken."""
 
     path: Path
     checkpoint: Checkpoint
     finished: bool
+    stopped: bool  # by a signal
 
 
 @contextlib.contextmanager
@@ -78,18 +80,23 @@ def train(
     Raises:
         ConfigError: the folder's checkpoint belongs to another experiment or other data.
         CheckpointError: the folder's checkpoint is damaged.
+        RunError: the loss is no longer a number; what was saved before stays.
     """
     path = folder / "checkpoint.safetensors"
     run = Run(config, splits.train, device)
     before = 0.0
+    latest: Checkpoint | None = None
     if path.exists():
-        former = checkpoint.load(path)
-        run.restore(former)
-        before = former.header.seconds
+        latest = checkpoint.load(path)
+        run.restore(latest)
+        before = latest.header.seconds
     last = run.total_steps if max_steps is None else min(run.total_steps, run.step + max_steps)
     began = saved = time.monotonic()
+    terms: Terms | None = None
 
     def save() -> Checkpoint:
+        if terms is not None:
+            _check(terms, run.step)
         snapshot = run.snapshot(seconds=before + time.monotonic() - began)
         checkpoint.save(path, snapshot)
         return snapshot
@@ -103,6 +110,7 @@ def train(
             terms = run.advance()
             epoch_ended = run.step % run.steps_per_epoch == 0
             if run.step % _LOG_EVERY == 0 or epoch_ended:
+                _check(terms, run.step)
                 values = _values(terms)
                 rate = config.optimizer.batch_size / (time.monotonic() - started)
                 log.record("train", run.step, {**values, "images_per_second": rate})
@@ -112,9 +120,13 @@ def train(
                 log.record("validation", run.step, watched)
                 log.say(f"epoch {run.step // run.steps_per_epoch:3d}  {_text(watched)}")
             if epoch_ended or time.monotonic() - saved > save_every:
-                save()
+                latest = save()
                 saved = time.monotonic()
-    return Outcome(path=path, checkpoint=save(), finished=run.step >= run.total_steps)
+        if latest is None or latest.header.step < run.step:
+            latest = save()
+        finished = run.step >= run.total_steps
+        stopped = stop_requested() and not finished
+    return Outcome(path=path, checkpoint=latest, finished=finished, stopped=stopped)
 
 
 def watch(run: Run, images: Images) -> dict[str, float]:
@@ -146,6 +158,15 @@ def watch(run: Run, images: Images) -> dict[str, float]:
                 attacked = run.model.way(adversarial, way).argmax(dim=1)
             values[f"{way}_attacked"] = float((attacked == truth).float().mean())
     return values
+
+
+def _check(terms: Terms, step: int) -> None:
+    loss = float(terms.total.detach())
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss is {loss} at step {step}; the checkpoint before it is kept. "
+            "A lower optimizer.lr or an optimizer.clip_norm may help"
+        )
 
 
 def _values(terms: Terms) -> dict[str, float]:

@@ -22,7 +22,8 @@ def build(config: ModelConfig, *, channels: int, height: int, width: int) -> Enc
     """A fresh encoder for images of this shape.
 
     Raises:
-        ConfigError: unknown name, or a width where the network has no such knob.
+        ConfigError: unknown name, images that the network cannot take, or a width where it has no
+            such knob.
     """
     name, _, variant = config.backbone.partition(":")
     options = {} if config.width is None else {"width": config.width}
@@ -36,7 +37,7 @@ def build(config: ModelConfig, *, channels: int, height: int, width: int) -> Enc
     elif name == "torchvision" and variant:
         if options:
             raise ConfigError(f"model.width={config.width}: torchvision networks have no width")
-        network = TorchvisionBackbone(variant, channels=channels)
+        network = TorchvisionBackbone(variant, channels=channels, height=height, width=width)
     else:
         raise ConfigError(
             f"unknown backbone {config.backbone!r}; "

@@ -1,0 +1,179 @@
+"""The stage `export`: what it writes, what it refuses, and that it leaves nothing half-written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from service.manifest import LOGITS, OUTPUTS, read_manifest, sha256_file
+from tests.training import examinee
+from training import checkpoint, export
+from training.export import ExportError
+
+CLASSES = ("cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "checkpoint.safetensors"
+    examinee.write_checkpoint(path, "mnist:data", CLASSES)
+    weights = checkpoint.load(path).header.weights_sha256
+    (path.parent / "evaluation.json").write_text(json.dumps(evaluation(weights)))
+    return path
+
+
+def evaluation(weights: str) -> dict[str, Any]:
+    return {
+        "dataset": "stripes",
+        "split": "test",
+        "n_images": 12,
+        "weights_sha256": weights,
+        "notes": ["Attacks do not know of the detector."],
+        "results": [
+            {
+                "inputs": "rounded",
+                "attack": {"name": "linf:0.1:0.01:2"},
+                "metrics": {"rad_all": 0.75, "rad_successful": None},
+            },
+            {"inputs": "float", "attack": {"name": "linf:0.1:0.01:2"}, "metrics": {"rad_all": 0.5}},
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = tmp_path_factory.mktemp("models")
+    return export.export(
+        source,
+        source.with_name("evaluation.json"),
+        models,
+        name="toy",
+        ways=("robust", "nonrobust"),
+    )
+
+
+def test_writes_the_next_version_whole(folder: Path) -> None:
+    assert folder.name == "1"
+    assert {path.name for path in folder.iterdir()} == {
+        "model.onnx",
+        "golden.npz",
+        "weights.safetensors",
+        "robust.onnx",
+        "nonrobust.onnx",
+        "manifest.json",
+        "CARD.md",
+    }
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_the_manifest_keeps_the_rounded_figures_and_true_hashes(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert manifest.labels == CLASSES
+    assert manifest.input.shape == (3, 16, 16)
+    assert manifest.evaluation.metrics == {"rad_all": 0.75}
+    assert manifest.parity.label_agreement == 1.0
+    assert set(manifest.files) >= {"model.onnx", "golden.npz", "weights.safetensors"}
+    for name, entry in manifest.files.items():
+        assert sha256_file(folder / name) == entry.sha256
+
+
+def test_each_encoder_stands_in_the_graph_once(folder: Path) -> None:
+    convolutions = {
+        name: sum(node.op_type == "Conv" for node in onnx.load(folder / name).graph.node)
+        for name in ("model.onnx", "robust.onnx", "nonrobust.onnx")
+    }
+    assert convolutions == {"model.onnx": 8, "robust.onnx": 4, "nonrobust.onnx": 4}
+
+
+@pytest.mark.parametrize("count", [1, 3, 70])
+def test_answers_as_torch_does_at_any_batch_size(folder: Path, source: Path, count: int) -> None:
+    model, header = checkpoint.load_model(source, torch.device("cpu"))
+    image = export.probe_images(header, count)
+    answers = export.run_onnx(folder / "model.onnx", image.numpy())
+    assert tuple(answers) == OUTPUTS
+    with torch.no_grad():
+        expected = model(image)
+    for name, logits in zip(LOGITS, expected, strict=True):
+        np.testing.assert_allclose(answers[name], logits.numpy(), atol=1e-4)
+
+
+def test_a_single_way_answers_like_the_whole(folder: Path, source: Path) -> None:
+    _, header = checkpoint.load_model(source, torch.device("cpu"))
+    image = export.probe_images(header, 5).numpy()
+    whole = export.run_onnx(folder / "model.onnx", image)
+    for way in ("robust", "nonrobust"):
+        single = export.run_onnx(folder / f"{way}.onnx", image)
+        np.testing.assert_allclose(single["logits"], whole[f"logits_{way}"], atol=1e-5)
+
+
+def test_shipped_weights_are_the_checkpoints(folder: Path, source: Path) -> None:
+    shipped, original = checkpoint.load(folder / "weights.safetensors"), checkpoint.load(source)
+    assert shipped.header == original.header
+    assert not shipped.model
+
+
+def test_the_files_name_no_place_of_this_machine(folder: Path) -> None:
+    here = str(Path(export.__file__).parents[1]).encode()
+    for path in folder.iterdir():
+        assert here not in path.read_bytes(), path.name
+
+
+def test_the_card_says_what_was_measured_and_what_is_not_promised(folder: Path) -> None:
+    card = (folder / "CARD.md").read_text()
+    assert "| `rad_all` | 0.7500 |" in card
+    assert "stripes, test split, 12 images" in card
+    assert "promise nothing" in card
+
+
+def test_a_version_is_never_written_twice(folder: Path, source: Path) -> None:
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(ExportError, match="exists"):
+        export.export(
+            source, source.with_name("evaluation.json"), folder.parents[1], name="toy", version=1
+        )
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weights_sha256": "0" * 64}, "other weights"),
+        ({"results": []}, "not an evaluation"),
+        ({"n_images": 0}, "not an evaluation"),
+    ],
+)
+def test_refuses_an_evaluation_that_does_not_fit(
+    source: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    weights = checkpoint.load(source).header.weights_sha256
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(evaluation(weights) | change))
+    with pytest.raises(ExportError, match=said):
+        export.export(source, path, tmp_path / "models", name="toy")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_graph_that_differs_from_torch_is_not_shipped(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = export.run_onnx
+
+    def shifted(path: Path, image: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
+        return {name: values + 0.01 for name, values in honest(path, image, batch).items()}
+
+    monkeypatch.setattr(export, "run_onnx", shifted)
+    with pytest.raises(ExportError, match=r"differ by 0\.01"):
+        export.export(source, source.with_name("evaluation.json"), tmp_path / "models", name="toy")
+    assert not list((tmp_path / "models" / "toy").iterdir())
+
+
+def test_an_impossible_name_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="name"):
+        export.export(
+            source, source.with_name("evaluation.json"), tmp_path / "models", name="Not A Name"
+        )
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

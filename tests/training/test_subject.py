@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.training import examinee
+from training import subject
+from training.checkpoint import CheckpointError
+from training.config import ConfigError
+from training.data import DataError
+
+CPU = torch.device("cpu")
+CLASSES = ("cat", "dog")
+
+
+def write_images(folder: Path, *, size: int = 16, classes: tuple[str, ...] = CLASSES) -> None:
+    """Six random colour images a class and part."""
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in classes:
+            (folder / part / name).mkdir(parents=True)
+            for index in range(6):
+                levels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(levels).save(folder / part / name / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, its data beside the checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    write_images(folder / "data")
+    examinee.write_checkpoint(
+        folder / "checkpoint.safetensors", f"imagefolder:{folder / 'data'}", CLASSES
+    )
+    return folder
+
+
+def load(path: Path, count: int | None = None, source: str | None = None) -> subject.Subject:
+    return subject.load(path, split="test", count=count, seed=0, source=source, device=CPU)
+
+
+def test_the_whole_split(run: Path) -> None:
+    found = load(run)
+    assert found.index == tuple(range(12))
+    assert (len(found.images), found.available, found.split) == (12, 12, "test")
+    assert found.images.label.tolist() == [0] * 6 + [1] * 6
+    assert found.ways == ("standard", "robust", "nonrobust")
+    assert not found.model.training
+
+
+def test_file_and_folder_are_the_same(run: Path) -> None:
+    by_file = load(run / "checkpoint.safetensors")
+    assert by_file.header == load(run).header
+
+
+def test_some_images_are_those_at_the_index(run: Path) -> None:
+    some, everything = load(run, count=5), load(run)
+    assert len(some.index) == 5
+    assert some.available == 12
+    assert load(run, count=20).index == everything.index
+    chosen = everything.images.take(torch.tensor(some.index))
+    assert torch.equal(some.images.pixels, chosen.pixels)
+
+
+def test_layout_changes_no_answer(run: Path) -> None:
+    found = load(run)
+    image = torch.rand(4, 3, 16, 16)
+    with torch.no_grad():
+        answers = found.model(image)
+        found.model.to(memory_format=torch.contiguous_format)
+        plain = found.model(image)
+    for one, other in zip(answers, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_samples_grow_into_each_other() -> None:
+    small, large = subject.choose(100, 10, 7), subject.choose(100, 30, 7)
+    assert set(small) < set(large)
+    assert list(large) == sorted(large)
+    assert small != subject.choose(100, 10, 8)
+    with pytest.raises(ConfigError, match="0 images are too few"):
+        subject.choose(100, 0, 7)
+
+
+def test_one_way_model(tmp_path: Path) -> None:
+    write_images(tmp_path / "data")
+    path = tmp_path / "checkpoint.safetensors"
+    examinee.write_checkpoint(path, f"imagefolder:{tmp_path / 'data'}", CLASSES, method="st")
+    assert load(path).ways == ("nonrobust",)
+
+
+def test_data_that_has_moved(run: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "moved")
+    source = f"imagefolder:{tmp_path / 'moved'}"
+    assert load(run, source=source).source == source
+
+
+def test_data_that_does_not_fit(run: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "small", size=10)
+    with pytest.raises(DataError, match="has 3x10x10 images; the model takes 3x16x16"):
+        load(run, source=f"imagefolder:{tmp_path / 'small'}")
+    write_images(tmp_path / "others", classes=("cow", "dog"))
+    with pytest.raises(DataError, match="other classes"):
+        load(run, source=f"imagefolder:{tmp_path / 'others'}")
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot read"):
+        load(tmp_path)

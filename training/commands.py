@@ -1,0 +1,135 @@
+"""What each subcommand of `parallax-train` does with its parsed options: read, run a stage, report.
+
+Knows the stages and their order of work, not the options' spelling. Each stage is imported by its
+own command, so that none pays for another's libraries. Known faults are raised, `cli` prints them.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from training.config import ConfigError
+from training.device import choose
+from training.predict import WAYS
+from training.subject import Subject, load
+
+
+def train_command(parsed: argparse.Namespace) -> int:
+    """Start or go on with a run; 130 where it was stopped early."""
+    from training import config, data
+    from training.train import train
+
+    console = Console()
+    experiment = config.load(parsed.config, tuple(parsed.overrides))
+    splits = data.load(experiment.data)
+    device = choose(parsed.device)
+    folder = parsed.run or Path("runs") / experiment.name
+    console.print(
+        f"{experiment.name}: {experiment.method} on {len(splits.train)} images, {device}, {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    outcome = train(
+        experiment,
+        splits,
+        folder,
+        device=device,
+        console=console,
+        save_every=parsed.save_every,
+        max_steps=parsed.max_steps,
+    )
+    header = outcome.checkpoint.header
+    state = "finished" if outcome.finished else "stopped; the same command goes on"
+    console.print(f"{outcome.path}: step {header.step}, {state}", highlight=False, soft_wrap=True)
+    return 130 if outcome.stopped else 0
+
+
+def attack_command(parsed: argparse.Namespace) -> int:
+    """Write a folder of natural and attacked images."""
+    from training.attacks import setting
+    from training.craft import Craft
+
+    asked = setting.parse(parsed.attack) if parsed.attack else None
+    subject = _subject(parsed)
+    chosen = asked or setting.usual(subject.header.config.attack)
+    craft = Craft(attack=chosen, way=parsed.way, seed=parsed.seed, batch_size=parsed.batch_size)
+    console = Console()
+    fooled = craft(subject, parsed.out, console)
+    console.print(
+        f"{parsed.out}: {len(subject.images)} natural images and as many attacked with "
+        f"{chosen.name}; {fooled} fool the {parsed.way} way",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def evaluate_command(parsed: argparse.Namespace) -> int:
+    """Measure, write both files, print the figures in short."""
+    from training import evaluation_table
+    from training.attacks import setting
+    from training.evaluate import TABLE_FILE, Evaluation, write
+    from training.files import ready_folder
+
+    asked = tuple(setting.parse(text) for text in parsed.attack or ())
+    subject = _subject(parsed)
+    evaluation = Evaluation(
+        attacks=asked or (setting.usual(subject.header.config.attack),),
+        dataset=parsed.data_name,
+        seed=parsed.seed,
+        batch_size=parsed.batch_size,
+    )
+    console = Console()
+    place = parsed.checkpoint
+    folder = parsed.out or (place if place.is_dir() else place.parent)
+    ready_folder(folder)
+    document = evaluation(subject, console)
+    path = write(document, folder)
+    lines = [*evaluation_table.summary(document), f"{path} and {TABLE_FILE} beside it"]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    return 0
+
+
+def export_command(parsed: argparse.Namespace) -> int:
+    """Write a model folder."""
+    from training.evaluate import JSON_FILE
+    from training.export import export
+
+    ways = [way for way in parsed.ways.split(",") if way]
+    if unknown := set(ways) - set(WAYS):
+        raise ConfigError(f"--ways: {', '.join(sorted(unknown))}; known: {', '.join(WAYS)}")
+    place: Path = parsed.checkpoint
+    source = place / "checkpoint.safetensors" if place.is_dir() else place
+    folder = export(
+        source,
+        parsed.evaluation or source.parent / JSON_FILE,
+        parsed.models,
+        name=parsed.name,
+        version=parsed.version,
+        ways=ways,
+        description=parsed.description,
+    )
+    written = ", ".join(sorted(path.name for path in folder.iterdir()))
+    Console().print(f"{folder}: {written}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _subject(parsed: argparse.Namespace) -> Subject:
+    return load(
+        parsed.checkpoint,
+        split=parsed.split,
+        count=parsed.count,
+        seed=parsed.seed,
+        source=parsed.data,
+        device=choose(parsed.device),
+    )
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "train": train_command,
+    "attack": attack_command,
+    "evaluate": evaluate_command,
+    "export": export_command,
+}

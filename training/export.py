@@ -1,0 +1,260 @@
+"""From a checkpoint to a model folder that the service accepts: ONNX, golden, manifest, card.
+
+The one place where training reaches into `service`, and only for the manifest. Everything is
+written to a folder beside the target and renamed into place after ONNX Runtime gave torch's
+answers; nothing is left where that fails. Does not evaluate: it copies what `evaluate` measured.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from service import manifest as contract
+from training import card, checkpoint
+from training.checkpoint import Header
+from training.config import Way
+from training.files import new_folder, write_text
+from training.three_way import ThreeWayModel
+
+LOGIT_TOLERANCE = 1e-3
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FILE = "CARD.md"
+_GOLDEN_IMAGES = 8
+_PARITY_IMAGES = 256
+_OPSET = 18
+
+
+class ExportError(ValueError):
+    """The model cannot be exported; nothing was written."""
+
+
+class ThreeWayGraph(nn.Module):
+    """The contract's five outputs, each encoder run once."""
+
+    def __init__(self, model: ThreeWayModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        encoded = self.model.encode(image)
+        return (*self.model.decide(encoded), *encoded)
+
+
+class OneWayGraph(nn.Module):
+    """One way's logits alone; an encoder that it does not look at is left out of the file."""
+
+    def __init__(self, model: ThreeWayModel, way: Way) -> None:
+        super().__init__()
+        self.model = model
+        self.way = way
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (self.model.way(image, self.way),)
+
+
+def to_onnx(graph: nn.Module, image: Tensor, outputs: Sequence[str], path: Path) -> None:
+    """Write one self-contained ONNX file, batch dimension dynamic."""
+    with warnings.catch_warnings():
+        # The exporter's own deprecations of parts of torch that it uses itself.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph.eval(),
+            (image,),
+            dynamo=True,
+            input_names=[contract.INPUT],
+            output_names=list(outputs),
+            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch exported nothing")
+    proto = program.model_proto
+    _forget_source(proto)
+    onnx.save(proto, str(path))
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _forget_source(proto: onnx.ModelProto) -> None:
+    """Drop the stack traces that the exporter attaches: they name files of the training machine."""
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for tensor in graph.initializer:
+        tensor.ClearField("doc_string")
+
+
+def run_onnx(path: Path, image: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
+    """All outputs of an ONNX file by name, on the CPU, the images in batches of `batch`."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    parts = [
+        session.run(names, {contract.INPUT: image[start : start + batch]})
+        for start in range(0, len(image), batch)
+    ]
+    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
+
+
+def compare(path: Path, image: np.ndarray, expected: dict[str, np.ndarray]) -> contract.Parity:
+    """ONNX Runtime against torch's outputs by name; those that start with `logits` are labelled.
+
+    Raises:
+        ExportError: an output is missing, a label differs or a value is beyond LOGIT_TOLERANCE.
+    """
+    answers = run_onnx(path, image)
+    if set(answers) != set(expected):
+        raise ExportError(f"{path.name} has outputs {sorted(answers)}, not {sorted(expected)}")
+    labelled = [name for name in expected if name.startswith("logits")]
+    same = [answers[name].argmax(1) == expected[name].argmax(1) for name in labelled]
+    agreement = float(np.mean(same))
+    difference = max(float(np.abs(answers[n] - expected[n]).max()) for n in labelled)
+    if agreement < 1.0 or not difference <= LOGIT_TOLERANCE:  # a NaN is beyond it too
+        raise ExportError(
+            f"{path.name}: ONNX Runtime and torch differ by {difference:.2g} in a logit "
+            f"and agree on {agreement:.2%} of labels"
+        )
+    return contract.Parity(
+        onnxruntime_version=onnxruntime.__version__,
+        n_inputs=len(image),
+        label_agreement=agreement,
+        max_abs_logit_difference=difference,
+    )
+
+
+def probe_images(header: Header, count: int) -> Tensor:
+    """Seeded images that belong to nobody: noise from fine to coarse, (count, C, H, W)."""
+    shape = header.shape
+    generator = torch.Generator().manual_seed(count)
+    parts = []
+    for index in range(count):
+        scale = 2 ** (index % 4)
+        size = (max(1, shape.height // scale), max(1, shape.width // scale))
+        noise = torch.rand(1, shape.channels, *size, generator=generator)
+        target = (shape.height, shape.width)
+        parts.append(nn.functional.interpolate(noise, target, mode="bilinear", align_corners=False))
+    return torch.cat(parts)
+
+
+def export(
+    source: Path,
+    evaluation: Path,
+    models: Path,
+    *,
+    name: str,
+    version: int | None = None,
+    ways: Sequence[Way] = (),
+    description: str = "",
+) -> Path:
+    """Write `models/name/version` (the next free version unless given) and return it.
+
+    `source` is a checkpoint and `evaluation` the JSON that `evaluate` wrote for these very weights.
+    `ways` asks for `robust.onnx`, ... with one output `logits` each.
+
+    Raises:
+        ExportError: other weights were evaluated, the version exists, or ONNX differs from torch.
+        CheckpointError: the checkpoint cannot be read.
+        OutputError: the folder cannot be written.
+    """
+    model, header = checkpoint.load_model(source, torch.device("cpu"))
+    measured = _read_evaluation(evaluation, header)
+    version = _next_version(models / name) if version is None else version
+    target = models / name / str(version)
+    if target.exists():
+        raise ExportError(f"{target} exists; a version is never written twice")
+    with new_folder(target) as draft:
+        parity = _write_graphs(draft, model, header, ways)
+        checkpoint.save(draft / WEIGHTS_FILE, checkpoint.weights_only(checkpoint.load(source)))
+        try:
+            manifest = contract.Manifest(
+                name=name,
+                version=version,
+                created=datetime.now(UTC).replace(microsecond=0),
+                description=description or f"{header.config.method} on {measured.dataset}",
+                files={path.name: contract.file_entry(path) for path in sorted(draft.iterdir())},
+                input=contract.InputSpec.model_validate(vars(header.shape)),
+                labels=header.classes,
+                threat_model=contract.ThreatModel.model_validate(
+                    {"norm": header.config.attack.norm, "eps": header.config.attack.eps}
+                ),
+                evaluation=measured,
+                provenance=_provenance(source, header),
+                parity=parity,
+            )
+        except ValidationError as error:
+            raise ExportError(f"the manifest would break the contract: {error}") from error
+        write_text(draft / CARD_FILE, card.render(manifest.model_dump(mode="json")))
+        contract.write_manifest(manifest, draft)
+    return target
+
+
+def _write_graphs(
+    folder: Path, model: ThreeWayModel, header: Header, ways: Sequence[Way]
+) -> contract.Parity:
+    image = probe_images(header, _PARITY_IMAGES)
+    with torch.no_grad():
+        outputs = ThreeWayGraph(model)(image)
+    expected = dict(zip(contract.OUTPUTS, (part.numpy() for part in outputs), strict=True))
+    path = folder / contract.MODEL_FILE
+    to_onnx(ThreeWayGraph(model), image[:2], contract.OUTPUTS, path)
+    measured = compare(path, image.numpy(), expected)
+    golden = {key: values[:_GOLDEN_IMAGES] for key, values in expected.items()}
+    np.savez(folder / contract.GOLDEN_FILE, image=image[:_GOLDEN_IMAGES].numpy(), **golden)
+    for way in ways:
+        single = folder / f"{way}.onnx"
+        to_onnx(OneWayGraph(model, way), image[:2], ["logits"], single)
+        compare(single, image.numpy(), {"logits": expected[f"logits_{way}"]})
+    return measured
+
+
+def _provenance(source: Path, header: Header) -> contract.Provenance:
+    return contract.Provenance(
+        commit=header.commit,
+        config=header.config.as_dict(),
+        config_hash=header.config.digest(),
+        seed=header.config.seed,
+        checkpoint_sha256=contract.sha256_file(source),
+        data_hashes={"train": header.data_sha256, "weights": header.weights_sha256},
+        torch_version=header.torch,
+        trained_on=header.device,
+        duration_s=header.seconds,
+    )
+
+
+def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
+    """The figures of the first attack on images rounded to 8 bits, the ones a service will see."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+        weights = document["weights_sha256"]
+        result = next(part for part in document["results"] if part["inputs"] == "rounded")
+        measured = contract.Evaluation(
+            dataset=document["dataset"],
+            split=document["split"],
+            n_images=document["n_images"],
+            metrics={name: v for name, v in result["metrics"].items() if v is not None},
+            notes=(
+                f"Attack: {result['attack']['name']}, images rounded to 8 bits.",
+                *document["notes"],
+            ),
+        )
+    except (OSError, KeyError, StopIteration, ValueError) as error:
+        raise ExportError(f"{path} is not an evaluation ({error!r})") from error
+    if weights != header.weights_sha256:
+        raise ExportError(f"{path} is about other weights; evaluate this checkpoint first")
+    return measured
+
+
+def _next_version(folder: Path) -> int:
+    present = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    return max(present, default=0) + 1

@@ -1,0 +1,74 @@
+"""Results appear whole or not at all: written beside their place, then renamed into it.
+
+Knows nothing of what is written.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class OutputError(ValueError):
+    """A result cannot be written where it was asked for; the message names the place."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file, replacing an older one in one move.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def ready_folder(path: Path) -> None:
+    """Make the folder if it is absent, so that hours of work do not end at a closed door.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {path}: permission denied")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A draft folder to fill; it becomes `path` at the end, or goes if the block fails.
+
+    Raises:
+        OutputError: `path` is a file or holds something, or its place cannot be written to.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file; choose a folder that is new or empty")
+        if path.is_dir() and any(path.iterdir()):
+            raise OutputError(f"{path} is not empty; choose a folder that is new or empty")
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield draft
+        try:
+            if path.is_dir():
+                path.rmdir()
+            draft.rename(path)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,128 @@
+"""Figures of merit of three-way answers: pure functions, numpy in, float out.
+
+Shares lie in [0, 1]; a share of nothing is NaN, and so is every figure that is made of one. Labels
+and flags are (N,), logits (N, classes). Knows no model, attack, file or data set.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.integer]
+Flags = NDArray[np.bool_]
+Values = NDArray[np.floating]
+
+_Z_95 = 1.959963984540054  # standard normal quantile of 97.5 %
+_ROUNDING = 1e-9  # of an image: 0.07 * 100 is a little above 7, and 0.29 * 100 a little below 29
+
+
+def share(hits: Flags) -> float:
+    """How many of `hits` are true, in [0, 1]; NaN where there are none to count."""
+    return float(np.mean(hits)) if len(hits) else math.nan
+
+
+def accuracy(predicted: Labels, label: Labels) -> float:
+    """Share of images named rightly."""
+    return share(predicted == label)
+
+
+def dia(robust_accuracy: float, nonrobust_accuracy: float) -> float:
+    """Difference in accuracy (section 2.5), in [-1, 1]: robust way less non-robust way.
+
+    The paper's Tables 1-3 take each way under the attack on itself, Tables 6-8 take both under the
+    attack on the standard way; it is the caller who picks.
+    """
+    return robust_accuracy - nonrobust_accuracy
+
+
+def flagged(robust_label: Labels, nonrobust_label: Labels) -> Flags:
+    """Eq. 12: adversarial where the robust and the non-robust way name different classes."""
+    return np.asarray(robust_label != nonrobust_label)
+
+
+def rad(attacked_flags: Flags) -> float:
+    """Rate of adversarial detection (section 2.5): share of attacked images that Eq. 12 flags."""
+    return share(attacked_flags)
+
+
+def false_alarm_rate(natural_flags: Flags) -> float:
+    """Share of natural images that are flagged."""
+    return share(natural_flags)
+
+
+def equal_mixture(natural: float, attacked: float) -> float:
+    """A share over a mixture that is half natural and half attacked images."""
+    return (natural + attacked) / 2
+
+
+def corrected(standard: Labels, robust: Labels, flags: Flags) -> Labels:
+    """Corrected label: the robust way's where flagged, else the standard way's (section 3.3).
+
+    The paper calls this calibration.
+    """
+    return np.where(flags, robust, standard)
+
+
+def score(robust_logits: Values, nonrobust_logits: Values) -> NDArray[np.float64]:
+    """1 - p_robust[argmax of the non-robust way], (N,) in [0, 1]: higher = likelier adversarial.
+
+    The graded form of Eq. 12: how little the robust way believes in the non-robust way's class.
+    """
+    shifted = np.asarray(robust_logits, dtype=np.float64)
+    shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+    believed = np.take_along_axis(shifted, nonrobust_logits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.asarray(np.clip(1.0 - believed / shifted.sum(axis=1), 0.0, 1.0))
+
+
+def auroc(natural: Values, attacked: Values) -> float:
+    """Chance that an attacked image scores above a natural one, a tie counting half.
+
+    The Mann-Whitney statistic, exact with ties; NaN where either side is empty.
+    """
+    if not len(natural) or not len(attacked):
+        return math.nan
+    ordered = np.sort(natural)
+    below = np.searchsorted(ordered, attacked, side="left")
+    below_or_tied = np.searchsorted(ordered, attacked, side="right")
+    return float((below + below_or_tied).sum() / (2 * len(natural) * len(attacked)))
+
+
+def threshold_at_fpr(natural: Values, target: float) -> float:
+    """The lowest threshold at which at most `target` of the natural scores lie above it.
+
+    An image is flagged where its score is strictly above, so that natural scores tied at the
+    threshold raise no alarm and the realised rate never passes `target`. It may stay well below
+    it: with fewer than 1 / target images, or many tied ones, no threshold comes closer. NaN for no
+    scores.
+    """
+    if not len(natural):
+        return math.nan
+    allowed = math.floor(target * len(natural) + _ROUNDING)
+    descending = np.sort(natural)[::-1]
+    return float(descending[allowed]) if allowed < len(natural) else -math.inf
+
+
+def tpr_at_fpr(natural: Values, attacked: Values, target: float) -> float:
+    """Share of attacked scores above `threshold_at_fpr`; a tie with the threshold is a miss."""
+    if not len(natural):
+        return math.nan
+    return share(attacked > threshold_at_fpr(natural, target))
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """Two-sided 95 % interval of a share of independent images (Wilson 1927).
+
+    Unlike the normal approximation it stays inside [0, 1] and does not collapse at 0 and 1. NaN
+    for a share of nothing.
+    """
+    if count == 0:
+        return math.nan, math.nan
+    squared = _Z_95**2
+    p = hits / count
+    center = (p + squared / (2 * count)) / (1 + squared / count)
+    reach = math.sqrt(p * (1 - p) / count + squared / (4 * count**2)) / (1 + squared / count)
+    reach *= _Z_95
+    low = 0.0 if hits == 0 else center - reach  # exactly, where rounding would leave a trace
+    high = 1.0 if hits == count else center + reach
+    return low, high

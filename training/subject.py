@@ -1,0 +1,105 @@
+"""What a stage looks at: a checkpoint's model and some images of one split of its data.
+
+Checks that the two fit each other. Neither attacks nor measures.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from training import checkpoint, data
+from training.checkpoint import Header, shape_of
+from training.config import ConfigError, Way
+from training.data import DataError, Images, SplitName
+from training.objective import TRAINED_WAYS
+from training.three_way import ThreeWayModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """`images` are those at `index` (ascending) of the `available` images of a split."""
+
+    model: ThreeWayModel  # in eval mode, on `device`
+    device: torch.device
+    header: Header
+    source: str
+    split: SplitName
+    images: Images
+    index: tuple[int, ...]
+    available: int
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways that the model's method trained; the others of a one-way model mean nothing."""
+        return TRAINED_WAYS[self.header.config.method]
+
+
+def load(
+    path: Path,
+    *,
+    split: SplitName,
+    count: int | None,
+    seed: int,
+    source: str | None,
+    device: torch.device,
+) -> Subject:
+    """Read a checkpoint (the file, or the folder of its run) and the images it is examined on.
+
+    At most `count` images are drawn by `seed`, not taken from the front: a split may be sorted, and
+    the first half of MNIST's test images is easier than the second. `source` replaces the config's
+    data source, for data that has moved.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        DataError: the data cannot be read, or is of another shape or other classes.
+    """
+    if path.is_dir():
+        path = path / "checkpoint.safetensors"
+    model, header = checkpoint.load_model(path, device)
+    config = header.config.data
+    if source is not None:
+        config = dataclasses.replace(config, source=source)
+    images = data.load(config).named(split)
+    available = len(images)
+    if shape_of(images) != header.shape:
+        raise DataError(
+            f"{config.source} has {_size(shape_of(images))} images; "
+            f"the model takes {_size(header.shape)}"
+        )
+    if images.classes != header.classes:
+        raise DataError(f"{config.source} has other classes than the model was trained on")
+    index = choose(available, count, seed)
+    # This layout makes convolutions about half as fast again on a CPU and costs nothing elsewhere.
+    model.to(memory_format=torch.channels_last)
+    return Subject(
+        model=model,
+        device=device,
+        header=header,
+        source=config.source,
+        split=split,
+        images=images.take(torch.tensor(index)),
+        index=index,
+        available=available,
+    )
+
+
+def choose(available: int, count: int | None, seed: int) -> tuple[int, ...]:
+    """Ascending positions of at most `count` of `available` images, all of them for None.
+
+    A smaller sample of one seed lies within a larger one.
+
+    Raises:
+        ConfigError: fewer than one image.
+    """
+    if count is None or count >= available:
+        return tuple(range(available))
+    if count < 1:
+        raise ConfigError(f"{count} images are too few to look at")
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
+    return tuple(sorted(order[:count].tolist()))
+
+
+def _size(shape: checkpoint.ImageShape) -> str:
+    return f"{shape.channels}x{shape.height}x{shape.width}"
