@@ -74,7 +74,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._clock = clock
 
         self._pending = 0  # admitted and not yet answered; touched by the event loop only
-        self._seconds_an_item = 0.0
+        self._seconds_an_item = 0.0  # a moving average, from the first run on
         self._wake = threading.Condition()  # guards the two below
         self._waiting: deque[_Ticket[Item, Result]] = deque()
         self._open = False
@@ -185,7 +185,9 @@ class MicroBatcher(Generic[Item, Result]):
             self._deliver(batch, None)
             return
         run_s = self._clock() - began
-        self._seconds_an_item += (1 - _MEMORY) * (run_s / len(batch) - self._seconds_an_item)
+        pace = run_s / len(batch)
+        before = self._seconds_an_item or pace
+        self._seconds_an_item = _MEMORY * before + (1 - _MEMORY) * pace
         served = [
             Served(result, began - ticket.arrived, run_s)
             for ticket, result in zip(batch, results, strict=True)

@@ -162,7 +162,7 @@ def test_admission_is_bounded_and_says_when_to_return() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize(("pending", "seconds"), [(1, 1), (100, 2), (300, 6), (19_999, 60)])
+@pytest.mark.parametrize(("pending", "seconds"), [(1, 1), (100, 20), (19_999, 60)])
 def test_retry_after_follows_the_measured_pace(pending: int, seconds: int) -> None:
     clock = Clock()
 
@@ -181,7 +181,7 @@ def test_retry_after_follows_the_measured_pace(pending: int, seconds: int) -> No
             batcher.admit(20_000),
         ):
             pass
-        assert caught.value.retry_after_s == seconds  # a tenth of 0.2 s an image is remembered
+        assert caught.value.retry_after_s == seconds  # at 0.2 s an image
         await batcher.close()
 
     run(scenario())

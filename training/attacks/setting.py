@@ -60,7 +60,7 @@ def parse(text: str) -> AttackSetting:
     if norm not in get_args(Norm):
         raise ConfigError(f"attack {text!r}: norm {norm!r} is none of {', '.join(get_args(Norm))}")
     for distance in (eps, step_size):
-        if not 0 < parse_eps(distance) < math.inf:
+        if parse_eps(distance) == 0:
             raise ConfigError(f"attack {text!r}: {distance!r} is not a distance above 0")
     if not (steps.isascii() and steps.isdigit()):
         raise ConfigError(f"attack {text!r}: {steps!r} is not a number of steps")
