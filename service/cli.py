@@ -257,5 +257,5 @@ def _seen(way: LabelProbability) -> str:
     return f"{way.class_name} {way.probability:.3f}"
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover  # the tests run it in a process of its own
     sys.exit(main())

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from training import backbones
 from training.config import Config, from_dict
 from training.data import Images
+from training.errors import TrainingError
 from training.files import OutputError
 from training.three_way import ThreeWayModel
 
@@ -27,7 +28,7 @@ _KEY = "parallax"  # one JSON document in the file's metadata
 _FORMAT = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(TrainingError):
     """The file is not a checkpoint of ours, or not of this experiment."""
 
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from training.errors import TrainingError
+
 _WAYS = ["standard", "robust", "nonrobust"]
 _ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
 _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the model's threat model)"
@@ -17,16 +19,11 @@ _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the mo
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage; the exit status is 0, 1 for a known fault, 130 for a run that was stopped."""
     parsed = _parser().parse_args(arguments)
-    from training.checkpoint import CheckpointError
     from training.commands import COMMANDS
-    from training.config import ConfigError
-    from training.data import DataError
-    from training.files import OutputError
-    from training.run import RunError
 
     try:
         status = COMMANDS[parsed.command](parsed)
-    except (ConfigError, DataError, CheckpointError, OutputError, RunError) as error:
+    except TrainingError as error:
         print(f"parallax-train: {error}", file=sys.stderr)  # noqa: T201  # a command line speaks
         return 1
     except KeyboardInterrupt:

@@ -16,6 +16,8 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
+from training.errors import TrainingError
+
 Method = Literal["st", "at", "aat", "aat++"]
 Norm = Literal["linf", "l2", "l2_sign"]
 Way = Literal["standard", "robust", "nonrobust"]
@@ -28,7 +30,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # times a stride it must fit torch
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class ConfigError(ValueError):
+class ConfigError(TrainingError):
     """The experiment file or an override is wrong; the message names the key and the value."""
 
 

@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from training.config import DataConfig
+from training.errors import TrainingError
 
 SplitName = Literal["train", "validation", "calibration", "test"]
 
@@ -38,7 +39,7 @@ _MNIST_FILES = (
 _UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, AssertionError, zlib.error)
 
 
-class DataError(ValueError):
+class DataError(TrainingError):
     """A source cannot be read; the message names it and what was expected."""
 
 

@@ -23,6 +23,7 @@ from service import manifest as contract
 from training import card, checkpoint
 from training.checkpoint import Header
 from training.config import Way
+from training.errors import TrainingError
 from training.files import new_folder, write_text
 from training.three_way import ThreeWayModel
 
@@ -34,7 +35,7 @@ _PARITY_IMAGES = 256
 _OPSET = 18
 
 
-class ExportError(ValueError):
+class ExportError(TrainingError):
     """The model cannot be exported; nothing was written."""
 
 

@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from training.errors import TrainingError
 
-class OutputError(ValueError):
+
+class OutputError(TrainingError):
     """A result cannot be written where it was asked for; the message names the place."""
 
 

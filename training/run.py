@@ -24,11 +24,12 @@ from training.checkpoint import (
 )
 from training.config import Config, ConfigError, OptimizerConfig
 from training.data import Images, to_float
+from training.errors import TrainingError
 from training.objective import Objective, Terms
 from training.three_way import ThreeWayModel
 
 
-class RunError(RuntimeError):
+class RunError(TrainingError):
     """The run cannot go on; the message says what happened and what was kept."""
 
 

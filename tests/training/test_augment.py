@@ -49,7 +49,9 @@ def test_every_flip_is_whole() -> None:
     torch.manual_seed(0)
     image = numbered(200)
     flipped = augment.random_flip(image)
-    mirrored = [torch.equal(one, source.flip(2)) for one, source in zip(flipped, image, strict=True)]
+    mirrored = [
+        torch.equal(one, source.flip(2)) for one, source in zip(flipped, image, strict=True)
+    ]
     kept = [torch.equal(one, source) for one, source in zip(flipped, image, strict=True)]
     assert all(a != b for a, b in zip(mirrored, kept, strict=True))
     assert 70 < sum(mirrored) < 130

@@ -21,7 +21,7 @@ class SmallCNN(nn.Module):
         rows, columns = (((side - 4) // 2 - 4) // 2 for side in (height, image_width))
         if rows < 1 or columns < 1:
             raise ConfigError(
-                f"small_cnn needs images of 14x14 or more, not {height}x{image_width}"
+                f"small_cnn needs images of 16x16 or more, not {height}x{image_width}"
             )
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, width, 3),

@@ -81,9 +81,7 @@ def test_raises_the_loss_of_every_image(norm: Norm) -> None:
 
 
 def test_images_do_not_depend_on_their_batch() -> None:
-    attack = PGD(
-        threat=ThreatModel(norm="l2", eps=0.2), steps=3, step_size=0.1, random_start=False
-    )
+    attack = PGD(threat=ThreatModel(norm="l2", eps=0.2), steps=3, step_size=0.1, random_start=False)
     image, label = torch.linspace(0.2, 0.8, 12).view(3, 1, 2, 2), torch.tensor([0, 1, 1])
     together = attack(linear, image, label)
     alone = [attack(linear, image[[row]], label[[row]]) for row in range(3)]

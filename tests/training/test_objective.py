@@ -1,0 +1,222 @@
+"""The methods by name, with attacks that are spied on and equations that are added up here."""
+
+import math
+from typing import NamedTuple, get_args
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from tests.training import tiny
+from training import objective
+from training.attacks.pgd import PGD, Classifier
+from training.checkpoint import ImageShape, build_model
+from training.config import Config, Method, Way
+from training.objective import TRAINED_WAYS, Objective, attack_on
+from training.three_way import ThreeWayModel
+
+STEPS = {
+    "standard": {"steps": 2, "step_size": "0.1"},
+    "robust": {"steps": 3, "step_size": "0.06"},
+    "nonrobust": {"steps": 1, "step_size": "0.2"},
+}
+
+
+def config(method: Method, **sections: object) -> Config:
+    return tiny.config(method=method, attack=STEPS, **sections)
+
+
+def model(backbone: str = "small_cnn") -> ThreeWayModel:
+    torch.manual_seed(0)
+    experiment = tiny.config(model={"backbone": backbone, "width": 2})
+    return build_model(experiment, ImageShape(channels=1, height=16, width=16), 3)
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(6, 1, 16, 16, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+class Seen(NamedTuple):
+    """One call of an attack: its setting, whether the model was in eval mode, what came out."""
+
+    attack: PGD
+    frozen: bool
+    adversarial: Tensor
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
+    """Every attack of the objective, in order."""
+    calls: list[Seen] = []
+
+    def watched(settings: object, way: Way, ramp: float = 1.0) -> object:
+        attack = attack_on(settings, way, ramp)  # type: ignore[arg-type]  # passed through
+
+        def call(classifier: Classifier, image: Tensor, label: Tensor) -> Tensor:
+            adversarial = attack(classifier, image, label)
+            with torch.no_grad():
+                steady = torch.equal(classifier(image), classifier(image))
+            calls.append(Seen(attack, steady, adversarial))
+            return adversarial
+
+        return call
+
+    monkeypatch.setattr(objective, "attack_on", watched)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "parts", "kept"),
+    [
+        ("st", [], set(), set()),
+        ("at", [3], set(), set()),
+        ("aat", [2], {"standard", "asymmetric"}, {"standard"}),
+        (
+            "aat++",
+            [2, 3, 1],
+            {"standard", "asymmetric", "robust", "nonrobust"},
+            {"standard", "nonrobust"},
+        ),
+    ],
+)
+def test_attacks_and_terms(
+    seen: list[Seen], method: Method, steps: list[int], parts: set[str], kept: set[str]
+) -> None:
+    terms = Objective(config=config(method))(model(), *batch())
+    assert [call.attack.steps for call in seen] == steps
+    assert all(call.frozen for call in seen)  # dropout would answer differently each time
+    assert set(terms.parts) == parts
+    assert set(terms.kept) == kept
+    if parts:
+        total = sum(float(part.detach()) for part in terms.parts.values())
+        assert float(terms.total.detach()) == pytest.approx(total)
+
+
+def test_every_method_names_its_ways() -> None:
+    assert set(TRAINED_WAYS) == set(get_args(Method))
+
+
+@pytest.mark.parametrize(
+    ("method", "without"),
+    [("st", {"encoder_robust"}), ("at", {"encoder_nonrobust"}), ("aat", set()), ("aat++", set())],
+)
+def test_which_parts_are_trained(method: Method, without: set[str]) -> None:
+    made = model()
+    Objective(config=config(method))(made, *batch()).total.backward()
+    untouched = {
+        name.partition(".")[0] for name, value in made.named_parameters() if value.grad is None
+    }
+    assert untouched == without
+    assert {name.partition(".")[0] for name, _ in made.named_parameters()} - untouched
+    assert all(parameter.requires_grad for parameter in made.parameters())
+    assert all(module.training for module in made.modules())
+
+
+def surprise(logits: Tensor, label: Tensor) -> list[float]:
+    """Cross entropy of each image in plain arithmetic."""
+    return [
+        math.log(sum(math.exp(value) for value in row)) - row[index]
+        for row, index in zip(logits.tolist(), label.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("method", ["st", "at", "aat", "aat++"])
+def test_total_equals_the_equations(seen: list[Seen], method: Method) -> None:
+    """On the adversarial images that the attacks gave; an eval-mode model has no dropout."""
+    made = model().eval()
+    image, label = batch()
+    terms = Objective(config=config(method))(made, image, label)
+
+    def mean(of: Tensor, way: Way, target: Tensor, mask: Tensor | None = None) -> float:
+        with torch.no_grad():
+            each = surprise(made.way(of, way), target)
+        weights = [1.0] * len(each) if mask is None else mask.float().tolist()
+        return sum(one * weight for one, weight in zip(each, weights, strict=True)) / len(each)
+
+    def fooled(of: Tensor, way: Way) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            predicted = made.way(of, way).argmax(dim=1)
+        return predicted, predicted != label
+
+    x = [call.adversarial for call in seen]
+    if method == "st":
+        expected = mean(image, "nonrobust", label)
+    elif method == "at":
+        expected = mean(image, "robust", label) + mean(x[0], "robust", label)
+    else:
+        y_s, wrong = fooled(x[0], "standard")
+        assert 0 < float(terms.kept["standard"]) == pytest.approx(float(wrong.float().mean()))
+        expected = sum(mean(image, way, label) for way in get_args(Way))
+        expected += mean(x[0], "robust", label, wrong) + mean(x[0], "nonrobust", y_s, wrong)
+    if method == "aat++":
+        y_n, wrong = fooled(x[2], "nonrobust")
+        assert 0 < float(terms.kept["nonrobust"]) == pytest.approx(float(wrong.float().mean()))
+        expected += mean(x[1], "robust", label) + mean(x[2], "nonrobust", y_n, wrong)
+    assert float(terms.total.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_attack_is_against_its_own_way(seen: list[Seen]) -> None:
+    """It raises that way's loss; a start at the image leaves nothing to chance."""
+    made = model().eval()
+    image, label = batch()
+    Objective(config=config("aat++"))(made, image, label)
+    for way, call in zip(get_args(Way), seen, strict=True):
+        with torch.no_grad():
+            before, after = (
+                float(cross_entropy(made.way(shown, way), label))
+                for shown in (image, call.adversarial)
+            )
+        assert after > before
+
+
+@pytest.mark.parametrize(("ramp", "eps", "step_size"), [(1.0, 0.2, 0.06), (0.25, 0.05, 0.015)])
+def test_ramp_scales_ball_and_step(
+    seen: list[Seen], ramp: float, eps: float, step_size: float
+) -> None:
+    image, label = batch()
+    Objective(config=config("at"))(model(), image, label, ramp=ramp)
+    (call,) = seen
+    assert call.attack.threat.eps == pytest.approx(eps)
+    assert call.attack.step_size == pytest.approx(step_size)
+    assert call.attack.steps == 3
+    moved = call.attack.threat.distance(call.adversarial - image)
+    assert (moved <= eps + 1e-6).all()
+    assert (moved > 0.5 * eps).all()
+
+
+def test_attack_leaves_running_statistics_alone() -> None:
+    """In `st` and `aat++` alike each norm sees its images in train mode, and those alone."""
+    torch.manual_seed(0)
+    experiment = tiny.config(model={"backbone": "preact_resnet18", "width": 2})
+    made = build_model(experiment, ImageShape(channels=1, height=16, width=16), 3)
+    image, label = batch()
+    Objective(config=config("aat++"))(made, image, label)
+    batches = {
+        name.partition(".")[0]: int(value)
+        for name, value in made.state_dict().items()
+        if name.endswith("num_batches_tracked")
+    }
+    # Natural, x_s and the encoder's own x: three forward passes in train mode, whatever the steps.
+    assert batches == {"encoder_robust": 3, "encoder_nonrobust": 3}
+
+
+@pytest.mark.parametrize("method", ["st", "at", "aat", "aat++"])
+def test_bfloat16_stays_close(method: Method) -> None:
+    """Same images and weights: float32 losses within a hundredth, weights still float32."""
+    image, label = batch()
+    totals = {}
+    for precision in ("float32", "bfloat16"):
+        made = model().eval()
+        torch.manual_seed(0)
+        terms = Objective(config=config(method, precision=precision))(made, image, label)
+        terms.total.backward()
+        assert terms.total.dtype == torch.float32
+        assert all(
+            parameter.grad is None or parameter.grad.dtype == torch.float32
+            for parameter in made.parameters()
+        )
+        totals[precision] = float(terms.total.detach())
+    assert totals["bfloat16"] == pytest.approx(totals["float32"], rel=0.01)
+    assert totals["bfloat16"] != totals["float32"]
