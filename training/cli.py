@@ -129,5 +129,5 @@ def _at_least(low: int) -> Callable[[str], int]:
     return read
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover  # the console script calls main
     sys.exit(main())

@@ -22,6 +22,7 @@ import torch
 import torchvision
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms import v2
 
 from training.config import DataConfig
 from training.errors import TrainingError
@@ -231,11 +232,8 @@ def _stack(
     images: Iterable[Image.Image], labels: list[int], names: list[str], config: DataConfig
 ) -> Images:
     if config.image_size is not None:
-        square = torchvision.transforms.v2.Compose(
-            [
-                torchvision.transforms.v2.Resize(config.image_size, antialias=True),
-                torchvision.transforms.v2.CenterCrop(config.image_size),
-            ]
+        square = v2.Compose(
+            [v2.Resize(config.image_size, antialias=True), v2.CenterCrop(config.image_size)]
         )
         images = map(square, images)
     arrays = [np.asarray(image) for image in images]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from service import cli
@@ -55,7 +55,7 @@ def test_serve_says_where_and_what_then_answers(server: subprocess.Popen[str]) -
     assert "CPUExecutionProvider" in what
     found = DIGITS.search(where)
     assert found, where
-    with httpx.Client(base_url=found[0], timeout=120) as client:
+    with httpx2.Client(base_url=found[0], timeout=120) as client:
         assert client.get("/health/ready").status_code == 200
         answer = client.post("/detect", content=ATTACKED, headers={"Content-Type": "image/png"})
         assert answer.json()["adversarial"] is True

@@ -1,4 +1,4 @@
-"""`parallax-train attack` and `parallax-train evaluate`, from the command line to the files."""
+"""`parallax-train` from the command line to the files, and its faults."""
 
 import csv
 import json
@@ -95,6 +95,8 @@ def test_evaluate_writes_beside_the_checkpoint(run: Path) -> None:
         (["evaluate", "RUN", "--data", "imagefolder:RUN/nowhere"], "nowhere"),
         (["evaluate", "RUN", "--out", "RUN/checkpoint.safetensors"], "cannot write to"),
         (["attack", "RUN", "RUN"], "is not empty"),
+        (["export", "RUN", "--name", "toy", "--ways", "robust,magic"], "--ways: magic; known: "),
+        (["train", "RUN/nowhere.toml"], "cannot read"),
         (
             ["attack", "RUN", "RUN/new", "--attack", "linf:0.3:0.1:x"],
             "'x' is not a number of steps",

@@ -1,0 +1,183 @@
+"""The loop around the steps: it saves, watches, stops when asked and goes on where it stood."""
+
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from tests.training import tiny
+from training import checkpoint, train
+from training.config import Config, ConfigError
+from training.objective import Terms
+from training.run import Run, RunError
+from training.train import Outcome, stop_requests, watch
+
+CPU = torch.device("cpu")
+CONFIG = tiny.config(optimizer={"epochs": 2, "ema": 0.9})  # three steps an epoch
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def go(
+    folder: Path, config: Config = CONFIG, *, seed: int = 0, max_steps: int | None = None
+) -> Outcome:
+    return train.train(
+        config,
+        tiny.splits(seed=seed),
+        folder,
+        device=CPU,
+        console=Console(file=io.StringIO(), width=100),
+        max_steps=max_steps,
+    )
+
+
+def lines(folder: Path, kind: str) -> list[dict[str, float]]:
+    parsed = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in parsed if line["kind"] == kind]
+
+
+def weights(outcome: Outcome) -> str:
+    return checkpoint.load(outcome.path).header.weights_sha256
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Send the signal to this process while that step is taken."""
+    advance = Run.advance
+
+    def interrupted(self: Run) -> Terms:
+        terms = advance(self)
+        if self.step == step:
+            os.kill(os.getpid(), number)
+        return terms
+
+    monkeypatch.setattr(Run, "advance", interrupted)
+
+
+def test_runs_to_the_end(tmp_path: Path) -> None:
+    outcome = go(tmp_path)
+    assert (outcome.finished, outcome.stopped) == (True, False)
+    saved = checkpoint.load(outcome.path)
+    assert saved.header == outcome.checkpoint.header
+    assert saved.header.step == 6
+    assert [line["step"] for line in lines(tmp_path, "train")] == [3, 6]
+    assert [line["step"] for line in lines(tmp_path, "validation")] == [3, 6]
+    assert {*lines(tmp_path, "train")[0]} == {
+        *("kind", "step", "loss", "images_per_second", "kept_standard", "kept_nonrobust"),
+        *(f"loss_{name}" for name in ("standard", "asymmetric", "robust", "nonrobust")),
+    }
+
+
+def test_in_pieces_as_in_one(tmp_path: Path) -> None:
+    whole = go(tmp_path / "whole")
+    first = go(tmp_path / "pieces", max_steps=2)
+    assert (first.finished, first.stopped, first.checkpoint.header.step) == (False, False, 2)
+    second = go(tmp_path / "pieces", max_steps=2)
+    assert second.checkpoint.header.step == 4
+    third = go(tmp_path / "pieces")
+    assert third.finished
+    assert weights(third) == weights(whole)
+    assert third.checkpoint.header.seconds >= first.checkpoint.header.seconds
+    kept = [lines(tmp_path / name, "validation") for name in ("whole", "pieces")]
+    assert kept[0] == kept[1]
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    before = go(tmp_path)
+    content = before.path.read_bytes()
+    again = go(tmp_path)
+    assert again.finished
+    assert again.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_leaves_a_checkpoint_that_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    whole = go(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, number)
+        stopped = go(tmp_path / "stopped")
+    assert (stopped.finished, stopped.stopped) == (False, True)
+    assert checkpoint.load(stopped.path).header.step == 4
+    assert weights(go(tmp_path / "stopped")) == weights(whole)
+
+
+def test_a_signal_during_the_last_step_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 6, signal.SIGINT)
+    outcome = go(tmp_path)
+    assert (outcome.finished, outcome.stopped) == (True, False)
+
+
+def test_a_second_signal_is_not_caught() -> None:
+    def twice() -> None:
+        with stop_requests() as requested:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert requested()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+
+
+def test_handlers_return() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with stop_requests() as requested:
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+        assert not requested()
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_saves_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+    original = checkpoint.save
+
+    def watched(path: Path, value: checkpoint.Checkpoint) -> None:
+        saved.append(value.header.step)
+        original(path, value)
+
+    monkeypatch.setattr(checkpoint, "save", watched)
+    console = Console(file=io.StringIO())
+    train.train(CONFIG, tiny.splits(), tmp_path, device=CPU, console=console, save_every=0.0)
+    assert saved == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path, max_steps=3)
+    good = (tmp_path / "checkpoint.safetensors").read_bytes()
+    advance = Run.advance
+    nan = torch.tensor(float("nan"))
+    monkeypatch.setattr(Run, "advance", lambda self: (advance(self), Terms(total=nan))[1])
+    with pytest.raises(RunError, match="the loss is nan at step 6"):
+        go(tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == good
+
+
+def test_a_folder_of_another_experiment(tmp_path: Path) -> None:
+    go(tmp_path, max_steps=1)
+    with pytest.raises(ConfigError, match="another experiment"):
+        go(tmp_path, tiny.config(seed=8))
+    with pytest.raises(ConfigError, match="other images"):
+        go(tmp_path, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "ways"),
+    [("st", ["nonrobust"]), ("at", ["robust"]), ("aat", ["standard", "robust", "nonrobust"])],
+)
+def test_watches_the_ways_that_are_trained(method: str, ways: list[str]) -> None:
+    splits = tiny.splits()
+    run = Run(tiny.config(method=method), splits.train, CPU)
+    run.model.train()
+    values = watch(run, splits.validation)
+    assert list(values) == [f"{way}_{kind}" for way in ways for kind in ("natural", "attacked")]
+    assert all(0 <= value <= 1 for value in values.values())
+    assert values == watch(run, splits.validation)
+    assert run.model.training
