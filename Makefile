@@ -2,13 +2,14 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 ARGS ?=
+SERVING = .venv/installed-$(EXTRA)
 
 .PHONY: help serve test check format bench bench-train bench-serve clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
 
-serve: .venv/installed ## install the service (EXTRA=gpu for CUDA) and start it on port 8080
+serve: $(SERVING) ## install the service (EXTRA=gpu for CUDA) and start it on port 8080
 	@.venv/bin/parallax serve $(ARGS)
 
 test: check ## lint, types, import contracts and all tests
@@ -32,11 +33,13 @@ bench-train: .venv-dev/installed
 bench-serve: .venv-dev/installed
 	.venv-dev/bin/python tests/bench/bench_serve.py
 
-.venv/installed: EXTRAS = $(EXTRA)
+# The stamp names the extra: `make serve EXTRA=gpu` after a CPU install makes the environment anew, as
+# onnxruntime and onnxruntime-gpu hold the same module and cannot stand side by side.
+$(SERVING): EXTRAS = $(EXTRA)
 .venv-dev/installed: EXTRAS = gpu,train,dev
-.venv/installed .venv-dev/installed: pyproject.toml
+$(SERVING) .venv-dev/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Parallax needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(@D)
+	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	@touch $@
 

@@ -5,6 +5,7 @@ equals an uninterrupted one bit for bit. Knows no files, no clock and no console
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -74,6 +75,11 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     """The epoch's permutation of the training images, a function of seed and epoch alone."""
     generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + epoch)
     return torch.randperm(count, generator=generator)
+
+
+def _placeless(config: Config) -> Config:
+    """Without where the images lie: their hash says better whether they are the same."""
+    return replace(config, data=replace(config.data, source=""))
 
 
 class Run:
@@ -172,13 +178,13 @@ class Run:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on where `checkpoint` stopped.
+        """Go on where `checkpoint` stopped; the images may lie elsewhere than they did.
 
         Raises:
             ConfigError: it belongs to another experiment or other data, or only ships weights.
         """
         header = checkpoint.header
-        if header.config != self.config:
+        if _placeless(header.config) != _placeless(self.config):
             raise ConfigError("the checkpoint belongs to another experiment; choose another folder")
         if header.data_sha256 != self._data_sha256:
             raise ConfigError("the checkpoint was trained on other images")

@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
     parsed = parser.parse_args()
     console = Console()
-    image = next((_MODEL / "samples").glob("*.png")).read_bytes()
+    image = next((_MODEL / "samples").rglob("*.png")).read_bytes()
     port = free_port()
     service = subprocess.Popen(
         [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],

@@ -182,6 +182,17 @@ def test_a_foreign_checkpoint_is_refused(config: Config, images: Images, fault: 
         run_of(config, images=images).restore(checkpoint)
 
 
+def test_the_images_may_have_moved() -> None:
+    """Another machine keeps them elsewhere; their hash is what counts."""
+    first = run_of(PLAIN, 2).snapshot(seconds=0.0)
+    moved = run_of(tiny.config(method="st", data={"source": "mnist:elsewhere"}))
+    moved.restore(first)
+    moved.advance()
+    snapshot = moved.snapshot(seconds=0.0)
+    assert snapshot.header.config.data.source == "mnist:elsewhere"
+    assert_same(snapshot, run_of(PLAIN, 3).snapshot(seconds=0.0))
+
+
 def test_shipped_weights_cannot_be_resumed() -> None:
     checkpoint = weights_only(run_of(PLAIN, 1).snapshot(seconds=0.0))
     with pytest.raises(ConfigError, match="weights only"):

@@ -1,0 +1,135 @@
+"""What the documents say is compared with the code, so that neither can drift."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.errors import request_errors
+from service.metrics import Metrics
+from service.settings import PREFIX, Settings
+from training.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def rows(section: str) -> list[list[str]]:
+    """Cells of the first table under a heading, without its head."""
+    text = README.split(f"### {section}\n", 1)[1].split("\n#", 1)[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_settings() -> None:
+    expected = [
+        [
+            f"`{PREFIX}{name.upper()}`",
+            "" if field.default is None else f"`{field.default}`",
+            field.description,
+        ]
+        for name, field in Settings.model_fields.items()
+    ]
+    assert rows("Settings") == expected
+
+
+def test_metrics() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    declared = {
+        family.name: family.documentation
+        for family in registry.collect()
+        if family.name.startswith("parallax_")
+    }
+    documented = {row[0].strip("`").removesuffix("_total"): row[3] for row in rows("Metrics")}
+    assert documented == declared
+
+
+def test_errors() -> None:
+    expected = [
+        [f"`{error.code}`", str(error.status), (error.__doc__ or "").splitlines()[0]]
+        for error in request_errors()
+    ]
+    assert rows("Errors") == expected
+
+
+def test_the_tree_names_every_module() -> None:
+    tree = next(block for block in blocks("text") if block.startswith("pyproject.toml"))
+    named = set(re.findall(r"[\w.-]+\.(?:py|toml|md)\b", tree))
+    modules = {
+        path.name
+        for package in ("service", "training")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert modules - named == set()
+    present = {path.name for path in ROOT.rglob("*") if ".venv" not in path.parts[len(ROOT.parts)]}
+    assert named - present == set()
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in (README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))):
+        assert set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", document, re.MULTILINE)) <= {
+            pair for target in targets for pair in ((target, ""), ("", target))
+        }
+
+
+@pytest.mark.parametrize("stage", ["train", "attack", "evaluate", "export"])
+def test_the_stages_exist(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"parallax-train {stage}" in README
+    with pytest.raises(SystemExit) as stopped:
+        main([stage, "--help"])
+    assert stopped.value.code == 0
+    assert stage in capsys.readouterr().out
+
+
+def conversations() -> list[tuple[str, str, str]]:
+    """Path, file and printed answer of each curl command that the README shows with its answer."""
+    found = re.findall(
+        r"```console\n\$ curl -s -H 'Content-Type: image/png' --data-binary @(\S+) \\\n"
+        r"    'localhost:8080(\S+)'[^\n]*\n(.*?)```",
+        README,
+        re.DOTALL,
+    )
+    return [(path, file, answer) for file, path, answer in found]
+
+
+def close(printed: Any, answered: Any) -> bool:
+    """Equal, numbers to the fourth digit, times not at all."""
+    if isinstance(printed, dict):
+        return printed.keys() == answered.keys() and all(
+            name == "timings_ms" or close(printed[name], answered[name]) for name in printed
+        )
+    if isinstance(printed, list):
+        return len(printed) == len(answered) and all(map(close, printed, answered))
+    if isinstance(printed, float):
+        return abs(printed - answered) < 1e-4
+    return bool(printed == answered)
+
+
+def test_the_printed_answers_are_the_services() -> None:
+    shown = conversations()
+    assert len(shown) >= 2
+    with TestClient(create_app(Settings(models=ROOT / "models", provider="cpu"))) as client:
+        for path, file, printed in shown:
+            answer = client.post(
+                path, content=(ROOT / file).read_bytes(), headers={"Content-Type": "image/png"}
+            )
+            assert close(json.loads(printed), answer.json()), file
+
+
+def test_the_figures_are_the_manifests() -> None:
+    manifest = json.loads((ROOT / "models" / "mnist" / "1" / "manifest.json").read_text())
+    for _, figure, name in rows("What the shipped model reaches"):
+        value = manifest["evaluation"]["metrics"][name.strip("`")]
+        assert figure == f"{100 * value:.2f} %", name
