@@ -54,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=_ABOUT,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat whatever host the client named
     )
     app.include_router(detect.router(pipeline, settings.max_images))
     app.include_router(health.router(pipeline, metrics))
@@ -63,6 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Edge,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
+        max_held_bytes=settings.max_held_bytes,
+        deadline_s=settings.deadline_ms / 1000,
         on_error=problems.handler(metrics),
     )
     return app

@@ -2,11 +2,12 @@
 
 The thread takes what is waiting (up to `max_batch`, once the oldest waited `max_delay_s`), runs it,
 and meanwhile the next batch gathers. Items whose client has gone are dropped before they cost a
-run. Knows neither images nor the runtime: an item is anything, the runner any function of a list.
+run. An item fails alone where the runner says so, with its whole batch where the runner raises.
+Knows neither images nor the runtime: an item is anything, the runner any function of a list.
 
     admit > submit > waiting > taken > runner > delivered
       |        |                          |
-      |        DeadlineExceeded           InferenceFailed
+      |        DeadlineExceeded           InferenceFailed, an item's answer like any other
       Overloaded, ShuttingDown
 """
 
@@ -46,7 +47,9 @@ class _Ticket(Generic[Item, Result]):
 
     __slots__ = ("arrived", "future", "item")
 
-    def __init__(self, item: Item, future: asyncio.Future[Served[Result]], arrived: float) -> None:
+    def __init__(
+        self, item: Item, future: asyncio.Future[Served[Result] | InferenceFailed], arrived: float
+    ) -> None:
         self.item = item
         self.future = future
         self.arrived = arrived
@@ -57,7 +60,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     def __init__(
         self,
-        runner: Callable[[list[Item]], Sequence[Result]],
+        runner: Callable[[list[Item]], Sequence[Result | InferenceFailed]],
         *,
         max_batch: int,
         max_pending: int,
@@ -65,7 +68,10 @@ class MicroBatcher(Generic[Item, Result]):
         on_batch: Callable[[int], None] = lambda size: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`runner` is called in a thread of its own, never twice at once; `on_batch` beside it."""
+        """`runner` is called in a thread of its own, never twice at once; `on_batch` beside it.
+
+        It answers each item with a result, or with an InferenceFailed for that item alone.
+        """
         self._runner = runner
         self._max_batch = max_batch
         self._max_pending = max_pending
@@ -80,6 +86,11 @@ class MicroBatcher(Generic[Item, Result]):
         self._open = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+
+    @property
+    def running(self) -> bool:
+        """Whether what is submitted will be answered."""
+        return self._open and self._thread.is_alive()
 
     @property
     def pending(self) -> int:
@@ -118,12 +129,13 @@ class MicroBatcher(Generic[Item, Result]):
         finally:
             self._pending -= count
 
-    async def submit(self, items: Sequence[Item], *, deadline: float) -> list[Served[Result]]:
-        """Results in the items' order. `deadline` is a time of the event loop's clock.
+    async def submit(
+        self, items: Sequence[Item], *, deadline: float
+    ) -> list[Served[Result] | InferenceFailed]:
+        """Answers in the items' order. `deadline` is a time of the event loop's clock.
 
         Raises:
             DeadlineExceeded: it passed; what had not begun will not be run.
-            InferenceFailed: the runner raised for a batch with one of these items.
             ShuttingDown: closed since the items were admitted.
         """
         loop = asyncio.get_running_loop()
@@ -180,33 +192,37 @@ class MicroBatcher(Generic[Item, Result]):
             if len(results) != len(batch):
                 raise RuntimeError(f"the runner gave {len(results)} results for {len(batch)} items")
             self._on_batch(len(batch))
-        except Exception:
+        except BaseException:  # also what would end the thread: nobody would answer after it
             log.exception("a batch of %d failed", len(batch))
-            self._deliver(batch, None)
+            self._deliver(batch, [InferenceFailed() for _ in batch])
             return
         run_s = self._clock() - began
         pace = run_s / len(batch)
         before = self._seconds_an_item or pace
         self._seconds_an_item = _MEMORY * before + (1 - _MEMORY) * pace
-        served = [
-            Served(result, began - ticket.arrived, run_s)
-            for ticket, result in zip(batch, results, strict=True)
-        ]
-        self._deliver(batch, served)
+        self._deliver(
+            batch,
+            [
+                result
+                if isinstance(result, InferenceFailed)
+                else Served(result, began - ticket.arrived, run_s)
+                for ticket, result in zip(batch, results, strict=True)
+            ],
+        )
 
     def _deliver(
-        self, batch: list[_Ticket[Item, Result]], served: list[Served[Result]] | None
+        self,
+        batch: list[_Ticket[Item, Result]],
+        answers: list[Served[Result] | InferenceFailed],
     ) -> None:
         assert self._loop is not None  # the thread starts after it is set
-        self._loop.call_soon_threadsafe(_settle, batch, served)
+        self._loop.call_soon_threadsafe(_settle, batch, answers)
 
 
-def _settle(batch: list[_Ticket[Item, Result]], served: list[Served[Result]] | None) -> None:
-    """In the event loop: give every future that still waits its result, or the failure."""
-    for index, ticket in enumerate(batch):
-        if ticket.future.done():
-            continue
-        if served is None:
-            ticket.future.set_exception(InferenceFailed())
-        else:
-            ticket.future.set_result(served[index])
+def _settle(
+    batch: list[_Ticket[Item, Result]], answers: list[Served[Result] | InferenceFailed]
+) -> None:
+    """In the event loop: give every future that still waits its answer."""
+    for ticket, answer in zip(batch, answers, strict=True):
+        if not ticket.future.done():
+            ticket.future.set_result(answer)

@@ -24,7 +24,6 @@ from service.app import create_app
 from service.errors import (
     AddressUnusable,
     FileUnreadable,
-    ImageRefused,
     ModelRefused,
     ModelUnknown,
     RequestError,
@@ -42,6 +41,7 @@ from service.settings import Settings, load_settings
 _MODEL_FLAGS = ("models", "provider", "threads")
 _DETECT_FLAGS = (*_MODEL_FLAGS, "default_model", "max_batch", "max_image_bytes", "max_pixels")
 _NO_DEADLINE_MS = 86_400_000.0  # nobody waits at a socket
+_BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 
 _COLUMNS = ("image", "verdict", "label", "p", "score", "standard", "robust", "non-robust")
 
@@ -55,9 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StartupError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_status
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -183,6 +180,7 @@ def _listener(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen(_BACKLOG)  # from here on clients wait instead of being refused
         except OSError as error:
             raise AddressUnusable(host, port, error.strerror or str(error)) from error
         yield listener
@@ -212,7 +210,7 @@ async def _examine(
     for begin in range(0, len(files), at_once):
         uploads = [Upload(file.read_bytes()) for file in files[begin : begin + at_once]]
         for entry in await pipeline.examine(uploads, lane, strict_size=strict_size):
-            if isinstance(entry, ImageRefused):
+            if isinstance(entry, RequestError):
                 answers.append(Refusal(error=problem(entry)))
             else:
                 answers.append(detection(entry, lane.model))

@@ -1,10 +1,13 @@
-"""What every HTTP request passes, whatever its route: an id, a bound on its bytes, a last resort.
+"""What every HTTP request passes, whatever its route: an id, bounds on its bytes, a last resort.
 
-Pure ASGI. The bound is checked while the body arrives, so a missing or false content length does
-not help. An exception that nobody foresaw ends here as a generic 500. Counts requests by outcome.
-Knows nothing of routes or images.
+Pure ASGI. The bounds are checked while the body arrives, so a missing or false content length does
+not help: bytes of one request, bytes of all requests that are in the service, and the time until
+the last of them is there. An exception that nobody foresaw ends here as a generic 500, a request
+that the server's end cuts off as "not ready". Counts requests by outcome. Knows nothing of routes
+or images.
 """
 
+import asyncio
 import re
 import uuid
 from collections.abc import Awaitable, Callable
@@ -14,13 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BodyTooLarge
+from service.errors import BodyLate, BodyTooLarge, Overloaded, ShuttingDown
 from service.metrics import Metrics
 from service.problems import OUTCOME
 
 REQUEST_ID = "X-Request-Id"
 
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_RETRY_AFTER_S = 1
+_DIGITS = 18  # of a content length; longer ones are beyond any limit, and int() has one of its own
 
 
 class Edge:
@@ -32,12 +37,17 @@ class Edge:
         *,
         metrics: Metrics,
         max_body_bytes: int,
+        max_held_bytes: int,
+        deadline_s: float,
         on_error: Callable[[Request, Exception], Awaitable[Response]],
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._max_held_bytes = max_held_bytes
+        self._deadline_s = deadline_s
         self._on_error = on_error
+        self._held = 0  # bytes of all bodies that are in the service now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,7 +55,7 @@ class Edge:
             return
         headers = Headers(scope=scope)
         request_id = _request_id(headers.get(REQUEST_ID))
-        started = False
+        started, read = False, 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
@@ -54,29 +64,51 @@ class Edge:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
+        def hold(size: int) -> None:
+            nonlocal read
+            read += size
+            self._held += size
+            if read > self._max_body_bytes:
+                raise BodyTooLarge(self._max_body_bytes)
+            if self._held > self._max_held_bytes:
+                raise Overloaded(_RETRY_AFTER_S)
+
         announced = headers.get("content-length", "0")
         try:
-            await self._app(scope, self._bounded(receive, announced), send_with_id)
-        except Exception as error:
-            answer = await self._on_error(Request(scope), error)
+            await self._app(scope, self._bounded(receive, announced, hold), send_with_id)
+        except (Exception, asyncio.CancelledError) as error:
+            # Only the server's end cancels a request.
+            cause = ShuttingDown() if isinstance(error, asyncio.CancelledError) else error
+            answer = await self._on_error(Request(scope), cause)
             if not started:  # else the client sees a cut answer, which is all that is left to do
                 await answer(scope, receive, send_with_id)
         finally:
+            self._held -= read
             endpoint = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(endpoint, scope.get(OUTCOME, "ok")).inc()
 
-    def _bounded(self, receive: Receive, announced: str) -> Receive:
-        """The same messages until the body has, or says it will have, too many bytes."""
-        left = self._max_body_bytes
+    def _bounded(self, receive: Receive, announced: str, hold: Callable[[int], None]) -> Receive:
+        """The same messages until the body has, or says it will have, too many bytes, or is late.
+
+        After the body there is no hurry: what comes then is the client's end.
+        """
+        too_large = announced.isdecimal() and (
+            len(announced) > _DIGITS or int(announced) > self._max_body_bytes
+        )
+        deadline = asyncio.get_running_loop().time() + self._deadline_s
+        complete = False
 
         async def bounded() -> Message:
-            nonlocal left
-            if announced.isdecimal() and int(announced) > self._max_body_bytes:
+            nonlocal complete
+            if too_large:
                 raise BodyTooLarge(self._max_body_bytes)
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise BodyTooLarge(self._max_body_bytes)
+            try:
+                async with asyncio.timeout_at(None if complete else deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyLate from None
+            complete = not message.get("more_body", False)
+            hold(len(message.get("body", b"")))
             return message
 
         return bounded

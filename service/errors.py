@@ -10,7 +10,7 @@
        |       |       ImageRefused: ImageEmpty, ImageTooLarge, NotAnImage, TypeMismatch,
        |       |       TooManyPixels, ImageAnimated, ImageTruncated, ImageDamaged,
        |       |       ImageTransparent, ModeUnsupported, SizeMismatch (one fails alone)
-       |       BodyEmpty, BodyTooLarge, BodyMalformed, TypeUnsupported, TooManyImages
+       |       BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported, TooManyImages
        RouteUnknown, MethodNotAllowed, ParameterRefused, ModelUnknown
 
 Each class owns its code, HTTP status, title and the words of its message. Nothing here knows HTTP
@@ -169,6 +169,15 @@ class BodyTooLarge(RequestError):
         super().__init__(f"the request body exceeds the limit of {limit} bytes")
 
 
+class BodyLate(RequestError):
+    """The request's bytes did not arrive before the deadline."""
+
+    code, status, title = "body-late", 408, "Body arrived too slowly"
+
+    def __init__(self) -> None:
+        super().__init__("the request body did not arrive before the deadline")
+
+
 class BodyMalformed(RequestError):
     """The body is not the multipart or JSON that it is declared to be."""
 
@@ -307,12 +316,12 @@ class SizeMismatch(ImageRefused):
 
 
 class Overloaded(RequestError):
-    """More images are in the service than it admits; come back later."""
+    """More images or bytes are in the service than it admits; come back later."""
 
     code, status, title = "overloaded", 429, "Too much at once"
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"the queue is full; try again in {retry_after_s} s")
+        super().__init__(f"the service is full; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
     @property

@@ -75,7 +75,7 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
-Temperature = Annotated[float, Field(gt=0.0)]
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]  # beyond it softmax is a step or flat
 
 
 class _Closed(BaseModel):

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from service.errors import request_errors
+from service.errors import RequestError, request_errors
 from service.images import MEDIA_TYPES
 from service.manifest import InputSpec
 from service.problems import MEDIA_TYPE
@@ -47,16 +47,21 @@ def image_body(spec: InputSpec) -> dict[str, Any]:
 
 def problem_responses(answer: Any) -> dict[int | str, dict[str, Any]]:
     """Every status an endpoint can answer with, the codes of the error tree listed by status."""
-    responses: dict[int | str, dict[str, Any]] = {200: {"model": answer, "description": "Judged"}}
+    return {200: {"model": answer, "description": "Judged"}, **problems(*request_errors())}
+
+
+def problems(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+    """The answers of these errors, by status."""
     codes: dict[int, list[str]] = {}
-    for error in request_errors():
+    for error in errors:
         codes.setdefault(error.status, []).append(f"`{error.code}`")
-    for status in sorted(codes):
-        responses[status] = {
+    return {
+        status: {
             "description": ", ".join(codes[status]),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-    return responses
+        for status in sorted(codes)
+    }
 
 
 def example_png(spec: InputSpec) -> str:

@@ -5,6 +5,7 @@ needs of a model is its `Lane`: the model, its batcher, its rate monitor.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from service import manifest as contract
 from service.alerts import RateMonitor
 from service.batcher import MicroBatcher, Served
 from service.decision import Finding, Logits, Temperature, decide
-from service.errors import ImageRefused
+from service.errors import DeadlineExceeded, ImageRefused, InferenceFailed
 from service.images import Limits, ModelInput, Upload, prepare
 from service.metrics import Metrics, bounded
 from service.repository import Catalogue, Model
@@ -27,16 +28,24 @@ from service.settings import Settings
 
 Pixels = NDArray[np.float32]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A finding, and what happened to the image on the way to it. Times in seconds."""
+    """A finding, and what happened to the image on the way to it. Times in seconds.
+
+    `queue_s` is all waiting: for a thread that decodes and for the batch.
+    """
 
     finding: Finding
     resized: bool
     decode_s: float
     queue_s: float
     run_s: float
+
+
+Entry = Examined | ImageRefused | InferenceFailed  # of one image; the others are not affected
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,8 @@ class Lane:
 @dataclass(frozen=True, slots=True)
 class _Decoded:
     input: ModelInput
-    seconds: float
+    waited_s: float
+    decode_s: float
 
 
 class Pipeline:
@@ -59,7 +69,6 @@ class Pipeline:
 
     def __init__(self, catalogue: Catalogue, settings: Settings, metrics: Metrics) -> None:
         self.catalogue = catalogue
-        self.ready = False
         self._metrics = metrics
         self._deadline_s = settings.deadline_ms / 1000
         self._metric_classes = settings.metric_classes
@@ -96,14 +105,17 @@ class Pipeline:
         """Begin to answer."""
         for lane in self._lanes.values():
             lane.batcher.start()
-        self.ready = True
 
     async def close(self) -> None:
-        """Answer what was admitted, nothing after it."""
-        self.ready = False
+        """Answer what was submitted, nothing after it; an image that is being decoded is left."""
         for lane in self._lanes.values():
             await lane.batcher.close()
-        self._decoders.shutdown()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an image that is sent now will be judged."""
+        return all(lane.batcher.running for lane in self._lanes.values())
 
     def lane(self, name: str | None, version: int | None) -> Lane:
         """The lane of a loaded model, the default's where nothing is said.
@@ -116,15 +128,19 @@ class Pipeline:
 
     async def examine(
         self, uploads: Sequence[Upload], lane: Lane, *, strict_size: bool = False
-    ) -> list[Examined | ImageRefused]:
-        """One entry an upload, in order: what was found, or why this image alone was refused.
+    ) -> list[Entry]:
+        """One entry an upload, in order: what was found, or why this image alone was not judged.
 
         Raises:
-            Overloaded, ShuttingDown, DeadlineExceeded, InferenceFailed: for the request as a whole.
+            Overloaded, ShuttingDown, DeadlineExceeded: for the request as a whole.
         """
         deadline = asyncio.get_running_loop().time() + self._deadline_s
         with lane.batcher.admit(len(uploads)):
-            decoded = await self._decode(uploads, lane, strict_size)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    decoded = await self._decode(uploads, lane, strict_size)
+            except TimeoutError:
+                raise DeadlineExceeded from None
             inputs = [entry.input.pixels for entry in decoded if isinstance(entry, _Decoded)]
             served = await lane.batcher.submit(inputs, deadline=deadline)
         entries = _join(decoded, served)
@@ -137,22 +153,23 @@ class Pipeline:
     ) -> list[_Decoded | ImageRefused]:
         loop = asyncio.get_running_loop()
         spec, limits = lane.model.manifest.input, self._limits
-        began = time.perf_counter()
+        asked = time.perf_counter()
 
         def decode(upload: Upload) -> _Decoded | ImageRefused:
+            began = time.perf_counter()
             try:
                 prepared = prepare(upload, spec, limits, strict_size=strict_size)
             except ImageRefused as error:
                 return error
-            return _Decoded(prepared, time.perf_counter() - began)
+            return _Decoded(prepared, began - asked, time.perf_counter() - began)
 
         return await asyncio.gather(
             *(loop.run_in_executor(self._decoders, decode, upload) for upload in uploads)
         )
 
-    def _record(self, entry: Examined | ImageRefused, lane: Lane) -> None:
+    def _record(self, entry: Entry, lane: Lane) -> None:
         metrics, model = self._metrics, lane.model
-        if isinstance(entry, ImageRefused):
+        if not isinstance(entry, Examined):
             metrics.rejected.labels(entry.code).inc()
             return
         label = (model.name, str(model.version))
@@ -171,27 +188,35 @@ class Pipeline:
             metrics.detections.labels(*label, *saw).inc()
 
 
-def infer(model: Model, batch: list[Pixels]) -> list[Finding]:
+def infer(model: Model, batch: list[Pixels]) -> list[Finding | InferenceFailed]:
     """One run of the model over a batch of (C, H, W) images; the batcher's runner.
+
+    An image that is answered with NaN or infinity, from which no verdict may be drawn, fails alone.
 
     Raises:
         SessionError: the runtime failed.
-        ValueError: it answered with NaN or infinity, which no verdict may be drawn from.
     """
     outputs = model.session.run(contract.INPUT, np.stack(batch), contract.LOGITS)
-    logits = Logits(*(outputs[name] for name in contract.LOGITS))
-    if not all(np.isfinite(array).all() for array in outputs.values()):
-        raise ValueError("the model answered with values that are not finite")
+    finite = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in outputs.values()])
+    logits = Logits(*(np.where(finite[:, None], outputs[name], 0.0) for name in contract.LOGITS))
+    if not finite.all():
+        count = len(batch) - int(finite.sum())
+        log.error("%s answered %d images with values that are not finite", model.name, count)
     temperatures = model.manifest.decision.temperatures
-    return decide(
+    findings = decide(
         logits,
         Temperature(temperatures.standard, temperatures.robust, temperatures.nonrobust),
     )
+    return [
+        finding if usable else InferenceFailed()
+        for finding, usable in zip(findings, finite.tolist(), strict=True)
+    ]
 
 
 def _join(
-    decoded: Sequence[_Decoded | ImageRefused], served: Sequence[Served[Finding]]
-) -> list[Examined | ImageRefused]:
+    decoded: Sequence[_Decoded | ImageRefused],
+    served: Sequence[Served[Finding] | InferenceFailed],
+) -> list[Entry]:
     """Results back into the places of the images that were decoded."""
     results = iter(served)
     return [
@@ -200,11 +225,15 @@ def _join(
     ]
 
 
-def _examined(decoded: _Decoded, served: Served[Finding]) -> Examined:
+def _examined(
+    decoded: _Decoded, served: Served[Finding] | InferenceFailed
+) -> Examined | InferenceFailed:
+    if isinstance(served, InferenceFailed):
+        return served
     return Examined(
         finding=served.value,
         resized=decoded.input.resized,
-        decode_s=decoded.seconds,
-        queue_s=served.queue_s,
+        decode_s=decoded.decode_s,
+        queue_s=decoded.waited_s + served.queue_s,
         run_s=served.run_s,
     )

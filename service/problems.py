@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from service.errors import (
     BodyMalformed,
     ImageRefused,
+    InferenceFailed,
     InternalError,
     MethodNotAllowed,
     ParameterRefused,
@@ -48,7 +49,8 @@ def handler(metrics: Metrics) -> Callable[[Request, Exception], Awaitable[Respon
         error = translate(request, exception)
         if isinstance(error, InternalError):
             log.error("%s %s failed", request.method, request.url.path, exc_info=exception)
-        if not isinstance(error, ImageRefused):  # the pipeline counts images, one by one
+        # The pipeline counts images, one by one.
+        if not isinstance(error, (ImageRefused, InferenceFailed)):
             metrics.rejected.labels(error.code).inc()
         request.scope[OUTCOME] = error.code
         return Response(

@@ -8,6 +8,7 @@ requests; knows the runtime through `service.session` only.
 
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from service.manifest import Manifest, read_manifest, sha256_file
 from service.session import Provider, Session, SessionError
 
 TOLERANCE = 1e-3  # of logits, absolute; of features, absolute and relative
+
+log = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"[1-9][0-9]*")
 
@@ -138,6 +141,8 @@ def load_model(folder: Path, *, provider: Provider, threads: int | None = None) 
         _check_golden(folder, manifest, session, _read_golden(folder, manifest, golden))
     except SessionError as error:
         raise ModelRefused(folder, f"{contract.MODEL_FILE} cannot be run: {error}") from error
+    what = f"{manifest.name} version {manifest.version}"
+    log.info("%s runs on %s with %d threads", what, session.provider, session.threads)
     return Model(manifest, session)
 
 
@@ -199,13 +204,18 @@ def _read_golden(folder: Path, manifest: Manifest, data: bytes) -> dict[str, NDA
         raise ModelRefused(folder, f"{contract.GOLDEN_FILE} lacks an array: {error}") from error
     except Exception as error:  # numpy and zipfile raise whatever the bytes provoke
         raise ModelRefused(folder, f"{contract.GOLDEN_FILE} cannot be read") from error
+    for name, array in golden.items():
+        if array.dtype != np.float32:
+            raise ModelRefused(
+                folder, f"{contract.GOLDEN_FILE} {name} is {array.dtype}, not float32"
+            )
     image = golden[contract.INPUT]
     expected = (len(image) if image.ndim else 0, *manifest.input.shape)
-    if image.shape != expected or not len(image) or image.dtype != np.float32:
+    if image.shape != expected or not len(image):
         raise ModelRefused(
             folder,
-            f"{contract.GOLDEN_FILE} image is {image.dtype} {image.shape}, expected float32 "
-            f"{('n', *manifest.input.shape)}",
+            f"{contract.GOLDEN_FILE} image is {image.shape}, "
+            f"expected {('n', *manifest.input.shape)}",
         )
     return golden
 

@@ -27,13 +27,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     # where
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all"
+    )
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
     models: Path = Field(
         Path("models"), description="directory with <name>/<version>/ model folders"
     )
     default_model: str | None = Field(
-        None, description="model that answers where ?model= is absent; else the first by name"
+        None,
+        min_length=1,
+        description="model that answers where ?model= is absent; else the first by name",
     )
 
     # on what
@@ -55,10 +59,15 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         1024, ge=1, description="images admitted at once per model; beyond it 429"
     )
-    deadline_ms: float = Field(10_000.0, gt=0, description="time for one answer; beyond it 504")
+    deadline_ms: float = Field(
+        10_000.0, gt=0, description="time for a body (beyond it 408), and for its answer (504)"
+    )
 
     # how large
     max_body_bytes: int = Field(32 << 20, ge=1, description="bytes of one request")
+    max_held_bytes: int = Field(
+        256 << 20, ge=1, description="bytes of all requests at once; beyond it 429"
+    )
     max_image_bytes: int = Field(10 << 20, ge=1, description="bytes of one encoded image")
     max_pixels: int = Field(25_000_000, ge=1, description="pixels of one image, by its header")
     max_images: int = Field(64, ge=1, description="images of one request")
@@ -83,6 +92,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _whole_request_fits(self) -> Self:
+        if self.max_body_bytes > self.max_held_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) exceeds max_held_bytes "
+                f"({self.max_held_bytes}): the largest request could never be read"
+            )
         if self.max_images > self.max_pending:
             raise ValueError(
                 f"max_images ({self.max_images}) exceeds max_pending ({self.max_pending}): "

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from service.answers import classification, detection
 from service.connection import while_connected
-from service.errors import ImageRefused
+from service.errors import ParameterRefused, RequestError
 from service.openapi import image_body, problem_responses
 from service.pipeline import Examined, Lane, Pipeline
 from service.problems import problem
@@ -34,15 +34,16 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
     async def examine(
         request: Request, lane: Lane, strict_size: bool, write: Callable[[Examined], BaseModel]
     ) -> Response:
+        _refuse_repeated(request)
         uploads = await read_uploads(request, max_images)
         entries = await while_connected(
             request, pipeline.examine(uploads.images, lane, strict_size=strict_size)
         )
         if uploads.several:
-            written = [_refusal(e) if isinstance(e, ImageRefused) else write(e) for e in entries]
+            written = [_refusal(e) if isinstance(e, RequestError) else write(e) for e in entries]
             return _json(_Results(results=written))
         (entry,) = entries
-        if isinstance(entry, ImageRefused):
+        if isinstance(entry, RequestError):
             raise entry
         return _json(write(entry))
 
@@ -79,7 +80,14 @@ class _Results(BaseModel):
     results: list[SerializeAsAny[BaseModel]]
 
 
-def _refusal(error: ImageRefused) -> Refusal:
+def _refuse_repeated(request: Request) -> None:
+    """Which of two values is meant is not ours to guess: one of them may loosen a check."""
+    for name in request.query_params:
+        if len(request.query_params.getlist(name)) > 1:
+            raise ParameterRefused(name, "given more than once")
+
+
+def _refusal(error: RequestError) -> Refusal:
     return Refusal(error=problem(error))
 
 

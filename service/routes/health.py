@@ -7,8 +7,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from service.answers import loaded_model, model_name
-from service.errors import RouteUnknown, ShuttingDown, request_errors
+from service.errors import ParameterRefused, RouteUnknown, ShuttingDown, request_errors
 from service.metrics import Metrics
+from service.openapi import problems
 from service.pipeline import Pipeline
 from service.schemas import Live, LoadedModels, ProblemKind, Ready
 
@@ -18,11 +19,13 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
     routes = APIRouter(tags=["operation"])
     kinds = {error.code: error for error in request_errors()}
 
+    @routes.head("/health/live", include_in_schema=False)  # what some balancers ask with
     @routes.get("/health/live", summary="The process answers")
     async def live() -> Live:
         return Live()
 
-    @routes.get("/health/ready", summary="Images can be sent")
+    @routes.head("/health/ready", include_in_schema=False)
+    @routes.get("/health/ready", summary="Images can be sent", responses=problems(ShuttingDown))
     async def ready() -> Ready:
         if not pipeline.ready:
             raise ShuttingDown
@@ -37,7 +40,11 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
     async def exposition() -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    @routes.get("/problems/{code}", summary="What a problem's code means")
+    @routes.get(
+        "/problems/{code}",
+        summary="What a problem's code means",
+        responses=problems(RouteUnknown, ParameterRefused),
+    )
     async def meaning(code: str) -> ProblemKind:
         if code not in kinds:
             raise RouteUnknown

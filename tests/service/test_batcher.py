@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 
-from service.batcher import MicroBatcher
+from service.batcher import MicroBatcher, Served
 from service.errors import DeadlineExceeded, InferenceFailed, Overloaded, ShuttingDown
 
 LONG_S = 120.0  # for machines that are busy with something else
@@ -43,6 +43,17 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + LONG_S
 
 
+def values(answers: Iterable[Served[int] | InferenceFailed]) -> list[int | None]:
+    """Results in order; None for an item that failed."""
+    return [answer.value if isinstance(answer, Served) else None for answer in answers]
+
+
+def served(answers: Sequence[Served[int] | InferenceFailed]) -> Served[int]:
+    (answer,) = answers
+    assert isinstance(answer, Served)
+    return answer
+
+
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.001)
@@ -53,10 +64,10 @@ def test_results_come_back_in_order_with_their_times() -> None:
         sizes: list[int] = []
         batcher = batcher_of(Runner(), on_batch=sizes.append)
         batcher.start()
-        served = await batcher.submit([3, 1, 2], deadline=soon())
+        answers = await batcher.submit([3, 1, 2], deadline=soon())
         await batcher.close()
-        assert [entry.value for entry in served] == [6, 2, 4]
-        assert all(entry.queue_s >= 0 and entry.run_s > 0 for entry in served)
+        assert values(answers) == [6, 2, 4]
+        assert all(isinstance(a, Served) and a.queue_s >= 0 and a.run_s > 0 for a in answers)
         assert sizes == [3]
 
     run(scenario())
@@ -112,11 +123,11 @@ def test_delay_waits_for_a_fuller_batch() -> None:
         await asyncio.sleep(0)
         assert runner.batches == []
         clock.now = 0.02
-        (served,) = await first
+        answer = served(await first)
         await second
         await batcher.close()
         assert runner.batches == [[0, 1]]
-        assert served.queue_s == 0.02
+        assert answer.queue_s == 0.02
 
     run(scenario())
 
@@ -140,7 +151,7 @@ def test_closing_does_not_wait() -> None:
         last = asyncio.create_task(batcher.submit([0], deadline=soon()))
         await asyncio.sleep(0)
         await batcher.close()
-        assert [served.value for served in await last] == [0]
+        assert values(await last) == [0]
 
     run(scenario())
 
@@ -173,8 +184,8 @@ def test_retry_after_follows_the_measured_pace(pending: int, seconds: int) -> No
     async def scenario() -> None:
         batcher = batcher_of(slow, max_pending=20_000, clock=clock)
         batcher.start()
-        (served,) = await batcher.submit([1], deadline=soon())
-        assert served.run_s == pytest.approx(0.2)
+        answer = served(await batcher.submit([1], deadline=soon()))
+        assert answer.run_s == pytest.approx(0.2)
         with (
             batcher.admit(pending),
             pytest.raises(Overloaded) as caught,
@@ -198,7 +209,7 @@ def test_deadline_ends_the_wait_and_drops_what_has_not_begun() -> None:
             await batcher.submit([1], deadline=asyncio.get_running_loop().time() + 0.01)
         runner.gate.set()
         await first
-        assert [s.value for s in await batcher.submit([2], deadline=soon())] == [4]
+        assert values(await batcher.submit([2], deadline=soon())) == [4]
         await batcher.close()
         assert runner.batches == [[0], [2]]
 
@@ -243,8 +254,13 @@ def broken(items: list[int]) -> list[int]:
     raise RuntimeError("no")
 
 
+def ended(items: list[int]) -> list[int]:
+    raise SystemExit("no")
+
+
 @pytest.mark.parametrize(
-    ("runner", "logged"), [(broken, "no"), (lambda items: items[:-1], "1 results for 2 items")]
+    ("runner", "logged"),
+    [(broken, "no"), (ended, "no"), (lambda items: items[:-1], "1 results for 2 items")],
 )
 def test_a_failed_batch_fails_alone(
     runner: Callable[[list[int]], list[int]], logged: str, caplog: pytest.LogCaptureFixture
@@ -252,14 +268,49 @@ def test_a_failed_batch_fails_alone(
     async def scenario() -> None:
         batcher = batcher_of(lambda items: runner(items) if 13 in items else items)
         batcher.start()
-        with pytest.raises(InferenceFailed):
-            await batcher.submit([13, 14], deadline=soon())
-        assert [s.value for s in await batcher.submit([5], deadline=soon())] == [5]
+        assert values(await batcher.submit([13, 14], deadline=soon())) == [None, None]
+        assert values(await batcher.submit([5], deadline=soon())) == [5]
         await batcher.close()
 
     run(scenario())
     assert "a batch of 2 failed" in caplog.text
     assert logged in caplog.text
+
+
+def test_an_item_fails_alone() -> None:
+    """The other items of its batch, and of its client, are answered."""
+
+    async def scenario() -> None:
+        batcher = batcher_of(lambda items: [InferenceFailed() if i == 13 else i for i in items])
+        batcher.start()
+        assert values(await batcher.submit([1, 13, 2], deadline=soon())) == [1, None, 2]
+        await batcher.close()
+
+    run(scenario())
+
+
+def test_a_request_larger_than_a_batch_waits_for_all_of_it() -> None:
+    async def scenario() -> None:
+        batcher = batcher_of(lambda items: broken(items) if 0 in items else items, max_batch=1)
+        batcher.start()
+        with batcher.admit(4):
+            assert values(await batcher.submit([0, 1, 2, 3], deadline=soon())) == [None, 1, 2, 3]
+        assert batcher.pending == 0
+        await batcher.close()
+
+    run(scenario())
+
+
+def test_running_between_start_and_close() -> None:
+    async def scenario() -> None:
+        batcher = batcher_of(Runner())
+        assert not batcher.running
+        batcher.start()
+        assert batcher.running
+        await batcher.close()
+        assert not batcher.running
+
+    run(scenario())
 
 
 def test_close_runs_what_was_submitted_and_admits_nothing_more() -> None:
@@ -279,7 +330,7 @@ def test_close_runs_what_was_submitted_and_admits_nothing_more() -> None:
             await batcher.submit([2], deadline=soon())
         runner.gate.set()
         await closing
-        assert [s[0].value for s in await asyncio.gather(first, second)] == [0, 2]
+        assert [values(s) for s in await asyncio.gather(first, second)] == [[0], [2]]
 
     run(scenario())
 
@@ -301,8 +352,7 @@ def test_many_clients_get_their_own_answers() -> None:
         batcher.start()
 
         async def client(i: int) -> bool:
-            served = await batcher.submit([i, -i], deadline=soon())
-            return [entry.value for entry in served] == [2 * i, -2 * i]
+            return values(await batcher.submit([i, -i], deadline=soon())) == [2 * i, -2 * i]
 
         assert all(await asyncio.gather(*(client(i) for i in range(300))))
         await batcher.close()

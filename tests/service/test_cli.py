@@ -42,7 +42,7 @@ def server(flags: list[str]) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(root), "PARALLAX_LOG_LEVEL": "warning"},
     ) as process:
         yield process
         process.kill()
@@ -151,7 +151,7 @@ def test_start_errors_are_a_line_a_hint_and_a_status(
             assert shown[1].startswith("hint: ")
 
 
-def test_errors_of_a_run_are_one_line(
+def test_a_failed_run_is_told_for_each_image(
     flags: list[str],
     images: dict[str, Path],
     capsys: pytest.CaptureFixture[str],
@@ -159,7 +159,7 @@ def test_errors_of_a_run_are_one_line(
 ) -> None:
     monkeypatch.setattr("service.pipeline.infer", lambda model, batch: [])
     assert cli.main(["detect", str(images["natural"]), *flags]) == 1
-    assert capsys.readouterr().err.startswith("error: the model could not be run")
+    assert "refused    inference-failed: the model could not be run" in capsys.readouterr().out
 
 
 def test_serve_ends_quietly_on_interrupt(

@@ -3,11 +3,13 @@
 import base64
 import gzip
 import json
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from pydantic_core import from_json
 
 from service.app import create_app
 from tests.service.conftest import MakeSettings
@@ -16,6 +18,9 @@ from tests.service.toy import ATTACKED, NATURAL, ToyFolder, encode, pixels
 PNG = {"Content-Type": "image/png"}
 JSON = {"Content-Type": "application/json"}
 LARGE = encode(np.full((8, 8), 255, np.uint8))
+TWICE = b'{"image": "' + base64.b64encode(NATURAL) + b'", "image": ""}'
+MANY = b'{"images":[' + b"1," * 100_000 + b"1]}"
+NESTED = b'{"images":[' + b"[]" * 10 + b"]}"
 
 
 def text(data: bytes) -> str:
@@ -175,6 +180,11 @@ DEEP = b'{"images":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
         ({"json": {}}, 400, "body-malformed", "either"),
         ({"json": {"image": "", "images": []}}, 400, "body-malformed", "either"),
         ({"json": {"image": 7}}, 400, "body-malformed", "JSON image"),
+        ({"content": TWICE, "headers": JSON}, 400, "body-malformed", "'image' is given twice"),
+        ({"content": MANY, "headers": JSON}, 413, "too-many-images", "64"),
+        ({"content": NESTED, "headers": JSON}, 400, "body-malformed", "either"),
+        ({"json": {"image": None}}, 400, "body-malformed", "JSON image: not a string"),
+        ({"json": {"images": "x"}}, 400, "body-malformed", "JSON images: not a list"),
         ({"json": {"images": [7]}}, 400, "body-malformed", "JSON images.0"),
         ({"json": {"imgae": ""}}, 400, "body-malformed", "'imgae' is unknown"),
         ({"json": {"image": "a"}}, 400, "body-malformed", "JSON image: not base64"),
@@ -308,4 +318,55 @@ def test_limits_are_settings(
 def test_answers_are_json_that_others_can_read(client: TestClient) -> None:
     response = client.post("/detect", content=NATURAL, headers=PNG)
     assert response.headers["content-type"] == "application/json"
-    assert "NaN" not in json.dumps(response.json())
+    assert json.loads(response.text, parse_constant=pytest.fail) == response.json()
+    assert "null" not in response.text
+
+
+@pytest.mark.parametrize("body", [MANY, NESTED])
+def test_a_hostile_body_is_refused_before_it_is_parsed(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """A megabyte of commas or brackets would become a hundred of objects."""
+    monkeypatch.setattr("service.uploads.from_json", None)
+    assert client.post("/detect", content=body, headers=JSON).status_code in (400, 413)
+
+
+def test_large_bodies_leave_the_event_loop(
+    toy: ToyFolder, settings_of: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsed in a thread, with the same answer."""
+    threads: list[str] = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return from_json(*arguments, **options)
+
+    monkeypatch.setattr("service.uploads.from_json", watched)
+    small, large = ({"images": [text(NATURAL)] * count} for count in (1, 1000))
+    with TestClient(create_app(settings_of(max_images=1000))) as client:
+        answers = [client.post("/detect", json=body).json()["results"] for body in (small, large)]
+    assert [len(results) for results in answers] == [1, 1000]
+    assert threads[0] != threads[1]
+
+
+@pytest.mark.parametrize("path", ["/detect", "/classify"])
+@pytest.mark.parametrize("query", ["strict_size=true&strict_size=false", "model=toy&model=toy"])
+def test_a_repeated_parameter_is_refused(client: TestClient, path: str, query: str) -> None:
+    response = client.post(f"{path}?{query}", content=NATURAL, headers=PNG)
+    assert (response.status_code, response.json()["code"]) == (422, "parameter-refused")
+    assert "more than once" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Content-Type": ""}, {"Content-Type": " image/PNG "}, {"Content-Encoding": "Identity"}],
+)
+def test_headers_are_read_leniently(client: TestClient, headers: dict[str, str]) -> None:
+    assert client.post("/detect", content=NATURAL, headers=headers).status_code == 200
+
+
+def test_no_redirect_to_a_host_of_the_clients(client: TestClient) -> None:
+    response = client.post(
+        "/detect/", content=NATURAL, headers={"Host": "evil.example"}, follow_redirects=False
+    )
+    assert (response.status_code, response.json()["code"]) == (404, "not-found")

@@ -1,6 +1,7 @@
 """Ids, the bound on bytes, and what happens when an answer breaks off."""
 
 import asyncio
+import contextlib
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -13,11 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.edge import Edge
 from service.metrics import Metrics
+from service.problems import OUTCOME
 
 Message = MutableMapping[str, Any]
 
 
 async def on_error(request: Request, error: Exception) -> Response:
+    request.scope[OUTCOME] = "failed"
     return PlainTextResponse(type(error).__name__, status_code=500)
 
 
@@ -45,10 +48,92 @@ def call(app: ASGIApp, chunks: list[bytes], headers: dict[str, str]) -> list[Mes
     async def send(message: Message) -> None:
         sent.append(message)
 
-    edge = Edge(app, metrics=Metrics(CollectorRegistry()), max_body_bytes=10, on_error=on_error)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(edge({"type": "http", "method": "POST", "headers": raw}, receive, send))
+    asyncio.run(edge_of(app)({"type": "http", "method": "POST", "headers": raw}, receive, send))
     return sent
+
+
+def edge_of(app: ASGIApp, *, deadline_s: float = 60.0, metrics: Metrics | None = None) -> Edge:
+    return Edge(
+        app,
+        metrics=metrics or Metrics(CollectorRegistry()),
+        max_body_bytes=10,
+        max_held_bytes=12,
+        deadline_s=deadline_s,
+        on_error=on_error,
+    )
+
+
+class Client:
+    """One request whose body arrives when the test says so."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self._queue: asyncio.Queue[Message] = asyncio.Queue()
+
+    def send(self, body: bytes, *, more: bool) -> None:
+        self._queue.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    async def talk(self, edge: Edge) -> bytes:
+        async def send(message: Message) -> None:
+            self.sent.append(message)
+
+        await edge({"type": "http", "method": "POST", "headers": []}, self._queue.get, send)
+        return bytes(self.sent[1]["body"])
+
+
+def test_bytes_of_all_requests_are_bounded() -> None:
+    async def scenario() -> None:
+        edge, first, second, third = edge_of(read_all), Client(), Client(), Client()
+        first.send(b"12345678", more=True)
+        waiting = asyncio.create_task(first.talk(edge))
+        await asyncio.sleep(0.01)
+        second.send(b"12345", more=False)
+        assert await second.talk(edge) == b"Overloaded"
+        first.send(b"9", more=False)
+        assert await waiting == b"9"
+        third.send(b"1234567890", more=False)  # what was held is free again
+        assert await third.talk(edge) == b"10"
+
+    asyncio.run(scenario())
+
+
+def test_a_body_has_until_the_deadline() -> None:
+    async def scenario() -> None:
+        client = Client()
+        client.send(b"1", more=True)
+        assert await client.talk(edge_of(read_all, deadline_s=0.05)) == b"BodyLate"
+
+    asyncio.run(scenario())
+
+
+def test_after_the_body_there_is_no_hurry() -> None:
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(receive(), 0.1)  # as one who watches for the client's end
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async def scenario() -> None:
+        client = Client()
+        client.send(b"1", more=False)
+        assert await client.talk(edge_of(patient, deadline_s=0.01)) == b"done"
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_the_servers_end_cuts_off_is_not_ready() -> None:
+    metrics = Metrics(CollectorRegistry())
+
+    async def scenario() -> None:
+        client = Client()
+        talking = asyncio.create_task(client.talk(edge_of(read_all, metrics=metrics)))
+        await asyncio.sleep(0.01)
+        talking.cancel()
+        assert await talking == b"ShuttingDown"
+
+    asyncio.run(scenario())
+    assert b'outcome="ok"' not in metrics.exposition()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +144,7 @@ def call(app: ASGIApp, chunks: list[bytes], headers: dict[str, str]) -> list[Mes
         ([b"12345"], {"content-length": "11"}, b"BodyTooLarge"),
         ([b"12345", b"678901"], {"content-length": "5"}, b"BodyTooLarge"),
         ([b"12345"], {"content-length": "many"}, b"5"),
+        ([b"12345"], {"content-length": "1" * 5000}, b"BodyTooLarge"),
     ],
 )
 def test_bytes_are_bounded_while_they_arrive(

@@ -13,6 +13,12 @@ def test_live_and_ready(client: TestClient) -> None:
     assert ready.json() == {"status": "ready", "models": [{"name": "toy", "version": 1}]}
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_balancers_may_ask_with_head(client: TestClient, path: str) -> None:
+    response = client.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
 def test_not_ready_before_the_start(app: FastAPI) -> None:
     response = TestClient(app).get("/health/ready")  # without its lifespan
     assert (response.status_code, response.json()["code"]) == (503, "not-ready")

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.decision import Finding
 from service.errors import DeadlineExceeded, ImageRefused, InferenceFailed, Overloaded, ShuttingDown
-from service.images import Upload
+from service.images import Upload, prepare
 from service.manifest import OUTPUTS
 from service.metrics import Metrics
-from service.pipeline import Examined, Pipeline, infer
+from service.pipeline import Entry, Examined, Pipeline, infer
 from service.repository import load_catalogue, load_model
 from tests.service.conftest import MakeSettings
 from tests.service.toy import ATTACKED, NATURAL, ToyFolder, encode, pixels, toy_answers, toy_network
@@ -26,7 +28,7 @@ def pipeline_of(settings_of: MakeSettings, **options: Any) -> Pipeline:
     return Pipeline(catalogue, settings, Metrics(CollectorRegistry()))
 
 
-def examine(pipeline: Pipeline, *data: bytes) -> Awaitable[list[Examined | ImageRefused]]:
+def examine(pipeline: Pipeline, *data: bytes) -> Awaitable[list[Entry]]:
     return pipeline.examine([Upload(one) for one in data], pipeline.lane(None, None))
 
 
@@ -78,6 +80,7 @@ def test_overload_is_refused_before_decoding(
         await pipeline.start()
         slow = asyncio.ensure_future(examine(pipeline, NATURAL, NATURAL))
         await asyncio.to_thread(entered.wait)
+        monkeypatch.setattr("service.pipeline.prepare", None)  # calling it would be another error
         with pytest.raises(Overloaded):
             await examine(pipeline, NATURAL)
         gate.set()
@@ -109,6 +112,61 @@ def test_deadline_is_a_setting(
     asyncio.run(scenario())
 
 
+def test_the_deadline_covers_decoding_and_the_wait_for_a_decoder(
+    toy: ToyFolder, settings_of: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, entered = threading.Event(), threading.Event()
+    prepared: list[bytes] = []
+
+    def held(upload: Upload, *rest: Any, **more: Any) -> Any:
+        prepared.append(upload.data)
+        entered.set()
+        assert gate.wait(120)
+        return prepare(upload, *rest, **more)
+
+    monkeypatch.setattr("service.pipeline.prepare", held)
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of, deadline_ms=200, decode_threads=1)
+        await pipeline.start()
+        slow = asyncio.ensure_future(examine(pipeline, NATURAL))
+        await asyncio.to_thread(entered.wait)
+        with pytest.raises(DeadlineExceeded):
+            await examine(pipeline, ATTACKED)
+        with pytest.raises(DeadlineExceeded):
+            await slow
+        await pipeline.close()  # does not wait for the decoder
+        assert prepared == [NATURAL]
+        gate.set()
+
+    asyncio.run(scenario())
+
+
+def test_times_are_parted(
+    toy: ToyFolder, settings_of: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one decoder an image waits for those before it; that is queueing, not decoding."""
+
+    def slow(upload: Upload, *rest: Any, **more: Any) -> Any:
+        time.sleep(0.05)
+        return prepare(upload, *rest, **more)
+
+    monkeypatch.setattr("service.pipeline.prepare", slow)
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of, decode_threads=1)
+        await pipeline.start()
+        entries = await examine(pipeline, NATURAL, NATURAL, NATURAL)
+        await pipeline.close()
+        found = [entry for entry in entries if isinstance(entry, Examined)]
+        waited = [entry.queue_s for entry in found]
+        assert len(found) == 3
+        assert all(entry.decode_s >= 0.05 for entry in found)
+        assert waited[2] >= 0.1
+
+    asyncio.run(scenario())
+
+
 def test_answers_that_are_not_finite_are_no_verdict(
     tmp_path: Path, settings_of: MakeSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,10 +179,12 @@ def test_answers_that_are_not_finite_are_no_verdict(
         await pipeline.start()
         poisoned = pixels(1, 1, 1)
         poisoned[3, 3] = 0
-        with pytest.raises(InferenceFailed):
-            await examine(pipeline, NATURAL, encode(poisoned))
-        (entry,) = await examine(pipeline, NATURAL)
-        assert isinstance(entry, Examined)
+        first, second, third = await examine(pipeline, NATURAL, encode(poisoned), ATTACKED)
+        assert isinstance(second, InferenceFailed)
+        assert isinstance(first, Examined)
+        assert isinstance(third, Examined)
+        alone = await asyncio.gather(*(examine(pipeline, NATURAL) for _ in range(3)))
+        assert first.finding.score == alone[0][0].finding.score  # type: ignore[union-attr]  # examined
         await pipeline.close()
 
     asyncio.run(scenario())
@@ -133,10 +193,12 @@ def test_answers_that_are_not_finite_are_no_verdict(
 
 def test_infer_uses_the_temperatures_of_the_manifest(toy: ToyFolder) -> None:
     image = np.divide(pixels(1, 1, 1)[None], 255, dtype=np.float32)
-    plain = infer(load_model(toy.path, provider="cpu", threads=1), [image])[0]
+    (plain,) = infer(load_model(toy.path, provider="cpu", threads=1), [image])
     toy.changes["decision"] = {"temperatures": {"standard": 10.0}}
     toy.write()
-    soft = infer(load_model(toy.path, provider="cpu", threads=1), [image])[0]
+    (soft,) = infer(load_model(toy.path, provider="cpu", threads=1), [image])
+    assert isinstance(plain, Finding)
+    assert isinstance(soft, Finding)
     assert soft.standard.label == plain.standard.label
     assert soft.standard.probability == pytest.approx(np.e / (np.e + 2), abs=1e-3)
     assert soft.robust == plain.robust

@@ -39,6 +39,9 @@ def test_settings_are_frozen() -> None:
         ("PARALLAX_PORT", "many", "setting port='many'", "--help"),
         ("PARALLAX_PROVIDER", "tpu", "setting provider='tpu'", "--help"),
         ("PARALLAX_MAX_PENDING", "10", "exceeds max_pending (10)", "--help"),
+        ("PARALLAX_MAX_HELD_BYTES", "10", "exceeds max_held_bytes (10)", "--help"),
+        ("PARALLAX_HOST", "", "setting host=''", "--help"),
+        ("PARALLAX_DEFAULT_MODEL", "", "setting default_model=''", "--help"),
     ],
 )
 def test_unusable_variable_is_refused_with_a_hint(
