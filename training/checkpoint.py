@@ -7,6 +7,7 @@ a crash leaves the previous checkpoint whole. Knows the model's shape and its co
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,10 @@ class ImageShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a checkpoint says of itself. `seconds` is the time trained so far."""
+    """What a checkpoint says of itself. `seconds` is the time trained so far.
+
+    `commit` is that of the code that went on last, `earlier` names those before it.
+    """
 
     config: Config
     shape: ImageShape
@@ -54,6 +58,7 @@ class Header:
     weights_sha256: str
     device: str
     torch: str
+    earlier: tuple[str, ...] = ()  # "COMMIT to step N", where a run went on under other code
 
     @property
     def finished(self) -> bool:
@@ -154,7 +159,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         for group, content in groups.items()
         for name, tensor in content.items()
     }
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, partial, metadata={_KEY: json.dumps(document)})
@@ -189,6 +194,7 @@ def load(path: Path) -> Checkpoint:
         document["config"] = from_dict(document["config"])
         document["shape"] = ImageShape(**document["shape"])
         document["classes"] = tuple(document["classes"])
+        document["earlier"] = tuple(document.get("earlier", ()))
         checkpoint = Checkpoint(header=Header(**document), **groups)
     except CheckpointError:
         raise

@@ -18,7 +18,13 @@ _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the mo
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage; the exit status is 0, 1 for a known fault, 130 for a run that was stopped."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    # argparse takes a list of words in one place only; overrides may stand after an option too.
+    if rest and (parsed.command != "train" or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.overrides += rest
     from training.commands import COMMANDS
 
     try:

@@ -57,7 +57,14 @@ def _distance(text: str) -> str:
     return text
 
 
-Distance = Annotated[str, AfterValidator(_distance)]  # kept as it was written
+def _radius(text: str) -> str:
+    if parse_eps(text) == 0:
+        raise ConfigError(f"{text!r} is no room for an attack; eps is above 0")
+    return text
+
+
+Radius = Annotated[str, AfterValidator(_radius)]  # both are kept as they were written
+Distance = Annotated[str, AfterValidator(_distance)]
 
 
 @dataclass(frozen=True, kw_only=True, config=_CLOSED)
@@ -66,7 +73,7 @@ class DataConfig:
     validation: PositiveInt = 2500  # images cut from the training set to watch a run
     calibration: PositiveInt = 2500  # images cut from the training set for thresholds
     split_seed: Seed = 0  # which images; the same for every method that is compared
-    image_size: PositiveInt | None = None  # imagefolder, parquet: resize and crop to this square
+    image_size: PositiveInt | None = None  # imagefolder, parquet: resize to this square
     shift: Annotated[int, Field(ge=0)] = 0  # random translation in pixels, zero-padded
     flip: bool = False  # random mirror image
 
@@ -88,7 +95,7 @@ class StepConfig:
 @dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class AttackConfig:
     norm: Norm
-    eps: Distance
+    eps: Radius
     standard: StepConfig
     robust: StepConfig
     nonrobust: StepConfig
@@ -98,8 +105,8 @@ class AttackConfig:
 @dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class OptimizerConfig:
     name: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)]
-    momentum: Share = 0.9  # beta 1 for AdamW
+    lr: Annotated[float, Field(gt=0, le=1e6)]
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9  # beta 1 for AdamW
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     batch_size: PositiveInt = 256
     epochs: PositiveInt
@@ -109,6 +116,16 @@ class OptimizerConfig:
     warm_up: Share = 0.0  # share of all steps over which lr rises from 0
     clip_norm: Annotated[float, Field(gt=0)] | None = None  # of the whole gradient
     ema: Share = 0.0  # decay of the averaged weights; 0 keeps none
+
+
+@dataclass(frozen=True, kw_only=True, config=_CLOSED)
+class ComputeConfig:
+    """How a step is computed; what it trains is the same, up to rounding and batch statistics."""
+
+    fused: bool = True  # the attacks of a step in one graph, not one after another
+    joint: bool = False  # an encoder sees all its images of a step as one batch
+    channels_last: bool = True  # the layout that convolutions in bfloat16 are fast in
+    compile: bool = False  # encoders through torch.compile
 
 
 @dataclass(frozen=True, kw_only=True, config=_CLOSED)
@@ -123,6 +140,7 @@ class Config:
     model: ModelConfig
     attack: AttackConfig
     optimizer: OptimizerConfig
+    compute: ComputeConfig = ComputeConfig()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, the inverse of `from_dict`."""

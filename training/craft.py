@@ -20,7 +20,7 @@ from torch import Tensor
 from training import metrics, predict
 from training.attacks.setting import AttackSetting
 from training.config import ConfigError, Way
-from training.data import to_float, to_pixels
+from training.data import to_float
 from training.files import new_folder
 from training.predict import WAYS, Answers
 from training.subject import Subject
@@ -79,6 +79,7 @@ class Craft:
         self, subject: Subject, folder: Path, console: Console
     ) -> tuple[list[dict[str, Any]], int]:
         """Write the images; returns the rows, natural ones first, and how many were fooled."""
+        threat = self.attack.pgd().threat
         natural: list[dict[str, Any]] = []
         attacked: list[dict[str, Any]] = []
         made = {
@@ -105,7 +106,14 @@ class Craft:
                 position=position,
             )
             natural += _rows(subject, folder, "natural", position, batch.pixels, {})
-            attacked += _rows(subject, folder, "attacked", position, to_pixels(adversarial), made)
+            attacked += _rows(
+                subject,
+                folder,
+                "attacked",
+                position,
+                threat.rounded(batch.pixels, adversarial),
+                made,
+            )
         fooled = sum(row[self.way] != row["label"] for row in attacked)
         return natural + attacked, fooled
 

@@ -22,7 +22,6 @@ import torch
 import torchvision
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms import v2
 
 from training.config import DataConfig
 from training.errors import TrainingError
@@ -91,11 +90,6 @@ class Splits:
 def to_float(pixels: Tensor) -> Tensor:
     """uint8 pixels as float32 in [0, 1]; exactly what the service makes of the same PNG."""
     return pixels.to(torch.float32) / 255.0
-
-
-def to_pixels(image: Tensor) -> Tensor:
-    """[0, 1] images as uint8, rounded to the nearest level: how an image travels."""
-    return (image * 255.0).round().clamp(0, 255).to(torch.uint8)
 
 
 def load(config: DataConfig) -> Splits:
@@ -223,19 +217,23 @@ def _decode(file: str | io.BytesIO, name: str = "") -> Image.Image:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{name} has {image.mode} pixels; training takes 8 bits a channel")
+            if image.has_transparency_data and _alpha(image) != (255, 255):
+                raise DataError(f"{name} has transparent pixels; training takes opaque images")
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} cannot be read as an image") from error
+
+
+def _alpha(image: Image.Image) -> tuple[float, float] | tuple[tuple[int, int], ...]:
+    return image.convert("RGBA").getchannel("A").getextrema()
 
 
 def _stack(
     images: Iterable[Image.Image], labels: list[int], names: list[str], config: DataConfig
 ) -> Images:
     if config.image_size is not None:
-        square = v2.Compose(
-            [v2.Resize(config.image_size, antialias=True), v2.CenterCrop(config.image_size)]
-        )
-        images = map(square, images)
+        square = (config.image_size, config.image_size)
+        images = (image.resize(square, Image.Resampling.BILINEAR) for image in images)
     arrays = [np.asarray(image) for image in images]
     if len({array.shape for array in arrays}) != 1:
         raise DataError(f"{config.source}: images differ in size; set data.image_size")

@@ -22,7 +22,7 @@ from training import evaluation_table, predict
 from training.attacks.setting import AttackSetting
 from training.checkpoint import current_commit
 from training.config import Way
-from training.data import to_float, to_pixels
+from training.data import to_float
 from training.figures import Figures, measure
 from training.files import write_text
 from training.predict import Answers
@@ -38,6 +38,9 @@ _NOTES = (
     "Attacks are PGD with one random start, against the true label; the last iterate counts. They "
     "do not know of the detector, and an attacker who does can do better.",
     "An attack on the standard way is successful where that way is wrong on the attacked image.",
+    "Rounding to 8 bits keeps an attacked image within its eps.",
+    "Thresholds of the score, and the detection at them, are read off the very natural images that "
+    "are measured: what the score could do, not a rate that is promised.",
 )
 
 Advance = Callable[[str, int], None]  # what is being done, and how much work just got done
@@ -106,13 +109,16 @@ class Evaluation:
         No attacked image outlives its batch, so that large images need no more memory.
         """
         model, ways = subject.model, subject.ways
+        threat = attack.pgd().threat
         rounded, exact = [], []
         advance(f"{attack.name} on the {way} way", 0)
         for position, batch in predict.batches(subject.images, self.batch_size, subject.device):
             adversarial = predict.attacked(
                 model, way, attack.pgd(), batch, seed=self.seed, position=position
             )
-            rounded.append(predict.answer(model, to_float(to_pixels(adversarial)), ways))
+            rounded.append(
+                predict.answer(model, to_float(threat.rounded(batch.pixels, adversarial)), ways)
+            )
             exact.append(predict.answer(model, adversarial, ways))
             advance(f"{attack.name} on the {way} way", len(batch) * attack.steps * _COST[way])
         return predict.joined(rounded), predict.joined(exact)

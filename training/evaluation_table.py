@@ -1,7 +1,8 @@
 """An evaluation as Markdown: what was measured, on what, beside what the paper prints.
 
 Pure text from the plain values of `evaluation.json`. The paper's figures stand in a column of their
-own, each with its table, only where the paper has this data, backbone, method and kind of attack;
+own, each with its table, only where the paper has this data, backbone, method and kind of attack
+and all test images were measured;
 they enter nothing else.
 """
 
@@ -90,9 +91,11 @@ def _section(
 ) -> list[str]:
     setting = parse(rounded["attack"]["name"])
     model = document["model"]
-    cells = paper_column.cells(
-        document["dataset"], model["backbone"], model["method"], setting.norm, setting.eps
-    )
+    cells: Cells = {}
+    if document["split"] == "test" and document["n_images"] == document["data"]["available"]:
+        cells = paper_column.cells(
+            document["dataset"], model["backbone"], model["method"], setting.norm, setting.eps
+        )
     about = paper_column.about(document["dataset"], setting.norm, setting.eps) if cells else ""
     return [
         f"## {setting.norm} {setting.eps}, {setting.steps} steps of {setting.step_size}",

@@ -6,8 +6,10 @@ answers; nothing is left where that fails. Does not evaluate: it copies what `ev
 """
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ from torch import Tensor, nn
 from service import manifest as contract
 from training import card, checkpoint
 from training.checkpoint import Header
-from training.config import Way
+from training.config import Way, parse_eps
 from training.errors import TrainingError
 from training.files import new_folder, write_text
+from training.objective import TRAINED_WAYS
+from training.predict import WAYS
 from training.three_way import ThreeWayModel
 
 LOGIT_TOLERANCE = 1e-3
@@ -112,12 +116,19 @@ def compare(path: Path, image: np.ndarray, expected: dict[str, np.ndarray]) -> c
     """ONNX Runtime against torch's outputs by name; those that start with `logits` are labelled.
 
     Raises:
-        ExportError: an output is missing, a label differs or a value is beyond LOGIT_TOLERANCE.
+        ExportError: an output is missing, a label differs, a logit is beyond LOGIT_TOLERANCE or a
+            feature beyond it, absolutely and relatively: what the service will check again.
     """
     answers = run_onnx(path, image)
     if set(answers) != set(expected):
         raise ExportError(f"{path.name} has outputs {sorted(answers)}, not {sorted(expected)}")
     labelled = [name for name in expected if name.startswith("logits")]
+    for name in set(expected) - set(labelled):
+        if not np.allclose(answers[name], expected[name], LOGIT_TOLERANCE, LOGIT_TOLERANCE):
+            worst = float(np.abs(answers[name] - expected[name]).max())
+            raise ExportError(
+                f"{path.name}: {name} of ONNX Runtime and torch differ by {worst:.2g}"
+            )
     same = [answers[name].argmax(1) == expected[name].argmax(1) for name in labelled]
     agreement = float(np.mean(same))
     difference = max(float(np.abs(answers[n] - expected[n]).max()) for n in labelled)
@@ -160,15 +171,22 @@ def export(
 ) -> Path:
     """Write `models/name/version` (the next free version unless given) and return it.
 
-    `source` is a checkpoint and `evaluation` the JSON that `evaluate` wrote for these very weights.
-    `ways` asks for `robust.onnx`, ... with one output `logits` each.
+    `source` is a checkpoint of a method that trains all three ways, and `evaluation` the JSON that
+    `evaluate` wrote for these very weights, on test images and under the threat model that they
+    were trained with. `ways` asks for `robust.onnx`, ... with one output `logits` each.
 
     Raises:
-        ExportError: other weights were evaluated, the version exists, or ONNX differs from torch.
+        ExportError: a way was not trained, other weights or another threat model were evaluated,
+            the version exists, or ONNX differs from torch.
         CheckpointError: the checkpoint cannot be read.
         OutputError: the folder cannot be written.
     """
     model, header = checkpoint.load_model(source, torch.device("cpu"))
+    if len(trained := TRAINED_WAYS[header.config.method]) < len(WAYS):
+        raise ExportError(
+            f"method {header.config.method} trains the {trained[0]} way alone: its ways cannot "
+            "disagree, and a detector needs all three"
+        )
     measured = _read_evaluation(evaluation, header)
     version = _next_version(models / name) if version is None else version
     target = models / name / str(version)
@@ -176,7 +194,9 @@ def export(
         raise ExportError(f"{target} exists; a version is never written twice")
     with new_folder(target) as draft:
         parity = _write_graphs(draft, model, header, ways)
-        checkpoint.save(draft / WEIGHTS_FILE, checkpoint.weights_only(checkpoint.load(source)))
+        header = _portable(header)
+        shipped = replace(checkpoint.weights_only(checkpoint.load(source)), header=header)
+        checkpoint.save(draft / WEIGHTS_FILE, shipped)
         try:
             manifest = contract.Manifest(
                 name=name,
@@ -187,7 +207,11 @@ def export(
                 input=contract.InputSpec.model_validate(vars(header.shape)),
                 labels=header.classes,
                 threat_model=contract.ThreatModel.model_validate(
-                    {"norm": header.config.attack.norm, "eps": header.config.attack.eps}
+                    # l2_sign is another way to search the very ball of l2.
+                    {
+                        "norm": header.config.attack.norm.removesuffix("_sign"),
+                        "eps": header.config.attack.eps,
+                    }
                 ),
                 evaluation=measured,
                 provenance=_provenance(source, header),
@@ -219,6 +243,13 @@ def _write_graphs(
     return measured
 
 
+def _portable(header: Header) -> Header:
+    """Without the folders of the training machine; the images' hash tells which they were."""
+    scheme, _, place = header.config.data.source.partition(":")
+    data = replace(header.config.data, source=f"{scheme}:{Path(place).name}")
+    return replace(header, config=replace(header.config, data=data))
+
+
 def _provenance(source: Path, header: Header) -> contract.Provenance:
     return contract.Provenance(
         commit=header.commit,
@@ -234,26 +265,45 @@ def _provenance(source: Path, header: Header) -> contract.Provenance:
 
 
 def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
-    """The figures of the first attack on images rounded to 8 bits, the ones a service will see."""
+    """The figures of the model's own attack on 8-bit images, the ones a service will see."""
     try:
         document: dict[str, Any] = json.loads(path.read_text())
-        weights = document["weights_sha256"]
-        result = next(part for part in document["results"] if part["inputs"] == "rounded")
-        measured = contract.Evaluation(
+        if document["weights_sha256"] != header.weights_sha256:
+            raise ExportError(f"{path} is about other weights; evaluate this checkpoint first")
+        result = next((part for part in document["results"] if _is_own(part, header)), None)
+        if result is None or document["split"] != "test":
+            attack = header.config.attack
+            raise ExportError(
+                f"{path} has no attack of {attack.norm} {attack.eps} on test images, "
+                "what the model was trained against"
+            )
+        return contract.Evaluation(
             dataset=document["dataset"],
             split=document["split"],
             n_images=document["n_images"],
-            metrics={name: v for name, v in result["metrics"].items() if v is not None},
+            metrics={
+                name: value
+                for name, value in result["metrics"].items()
+                if value is not None and not name.startswith("threshold")  # for no use: see notes
+            },
             notes=(
                 f"Attack: {result['attack']['name']}, images rounded to 8 bits.",
                 *document["notes"],
             ),
         )
-    except (OSError, KeyError, StopIteration, ValueError) as error:
+    except ExportError:
+        raise
+    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{path} is not an evaluation ({error!r})") from error
-    if weights != header.weights_sha256:
-        raise ExportError(f"{path} is about other weights; evaluate this checkpoint first")
-    return measured
+
+
+def _is_own(result: dict[str, Any], header: Header) -> bool:
+    """Whether a result is of rounded images under the threat model of the training."""
+    made, attack = result["attack"], header.config.attack
+    same = made["norm"] == attack.norm and math.isclose(
+        parse_eps(made["eps"]), parse_eps(attack.eps)
+    )
+    return same and result["inputs"] == "rounded"
 
 
 def _next_version(folder: Path) -> int:

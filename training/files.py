@@ -55,6 +55,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: `path` is a file or holds something, or its place cannot be written to.
     """
+    path = path.resolve()  # `.` has no name
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         if path.exists() and not path.is_dir():

@@ -4,17 +4,19 @@ Knows the methods by name and which attacks each needs. It does not step, schedu
 equations themselves are in `losses`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training import losses
-from training.attacks.pgd import PGD, Classifier, frozen
+from training.attacks.fused import FusedPGD
+from training.attacks.pgd import PGD, frozen
 from training.config import AttackConfig, Config, Method, Way, parse_eps
 from training.threat import ThreatModel
-from training.three_way import Logits, ThreeWayModel
+from training.three_way import Encoded, ThreeWayModel
 
 TRAINED_WAYS: dict[Method, tuple[Way, ...]] = {
     "st": ("nonrobust",),  # one-way baselines use one way of the same model (section 3.1)
@@ -59,79 +61,78 @@ class Objective:
             "aat": lambda: self._aat(model, image, label, ramp),
             "aat++": lambda: self._aat_plus_plus(model, image, label, ramp),
         }
-        return methods[self.config.method]()
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        enabled = self.config.precision == "bfloat16"
-        return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-    def _way(self, model: ThreeWayModel, way: Way) -> Classifier:
-        def classify(image: Tensor) -> Tensor:
-            with self._autocast(image.device):
-                return model.way(image, way).float()
-
-        return classify
+        short = self.config.precision == "bfloat16"
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=short):
+            return methods[self.config.method]()
 
     def _attacked(
-        self, model: ThreeWayModel, way: Way, image: Tensor, label: Tensor, ramp: float
-    ) -> tuple[Tensor, Tensor]:
-        """Adversarial images against one way, and what that way makes of them."""
-        classify = self._way(model, way)
+        self, model: ThreeWayModel, ways: tuple[Way, ...], image: Tensor, label: Tensor, ramp: float
+    ) -> tuple[dict[Way, Tensor], dict[Way, Tensor]]:
+        """Adversarial images by the way they fool, and what that way then names them."""
+        attacks = {way: attack_on(self.config.attack, way, ramp) for way in ways}
         with frozen(model):
-            adversarial = attack_on(self.config.attack, way, ramp)(classify, image, label)
+            if self.config.compute.fused:
+                adversarial = FusedPGD(attacks=attacks)(model.ways, image, label)
+            else:
+                adversarial = {
+                    way: attack(partial(model.way, way=way), image, label)
+                    for way, attack in attacks.items()
+                }
             with torch.no_grad():
-                return adversarial, classify(adversarial).argmax(dim=1)
+                logits = model.ways(adversarial)
+        return adversarial, {way: part.argmax(dim=1) for way, part in logits.items()}
+
+    def _encode(self, encoder: nn.Module, *images: Tensor) -> Sequence[Tensor]:
+        """Features (N, H) of each batch: one after another, or all as one batch to the encoder."""
+        if self.config.compute.joint:
+            return encoder(torch.cat(images)).split([len(part) for part in images])
+        return [encoder(part) for part in images]
 
     def _standard_training(self, model: ThreeWayModel, image: Tensor, label: Tensor) -> Terms:
-        logits = self._way(model, "nonrobust")(image)
-        return Terms(total=losses.one_way_loss(logits, label))
+        return Terms(total=losses.one_way_loss(model.way(image, "nonrobust"), label))
 
     def _adversarial_training(
         self, model: ThreeWayModel, image: Tensor, label: Tensor, ramp: float
     ) -> Terms:
-        adversarial, _ = self._attacked(model, "robust", image, label, ramp)
-        classify = self._way(model, "robust")
-        return Terms(total=losses.half_half_loss(classify(image), classify(adversarial), label))
+        x, _ = self._attacked(model, ("robust",), image, label, ramp)
+        encoded = self._encode(model.encoder_robust, image, x["robust"])
+        natural, adversarial = (model.decide_robust(z) for z in encoded)
+        return Terms(total=losses.half_half_loss(natural, adversarial, label))
 
     def _aat(self, model: ThreeWayModel, image: Tensor, label: Tensor, ramp: float) -> Terms:
-        x_s, predicted = self._attacked(model, "standard", image, label, ramp)
-        with self._autocast(image.device):
-            natural, fooled = _predict(model, image), _predict(model, x_s)
-        standard = losses.standard_loss(*natural, label)
-        asymmetric = losses.asymmetric_loss(fooled.robust, fooled.nonrobust, label, predicted)
+        x, named = self._attacked(model, ("standard",), image, label, ramp)
+        z_r, z_r_s = self._encode(model.encoder_robust, image, x["standard"])
+        z_n, z_n_s = self._encode(model.encoder_nonrobust, image, x["standard"])
+        standard = losses.standard_loss(*model.decide(Encoded(z_r, z_n)), label)
+        asymmetric = losses.asymmetric_loss(
+            model.decide_robust(z_r_s), model.decide_nonrobust(z_n_s), label, named["standard"]
+        )
         return Terms(
             total=losses.aat_loss(standard, asymmetric),
             parts={"standard": standard, "asymmetric": asymmetric},
-            kept={"standard": losses.kept(predicted, label).mean()},
+            kept={"standard": losses.kept(named["standard"], label).mean()},
         )
 
     def _aat_plus_plus(
         self, model: ThreeWayModel, image: Tensor, label: Tensor, ramp: float
     ) -> Terms:
-        x_s, predicted_s = self._attacked(model, "standard", image, label, ramp)
-        x_r, _ = self._attacked(model, "robust", image, label, ramp)
-        x_n, predicted_n = self._attacked(model, "nonrobust", image, label, ramp)
-        with self._autocast(image.device):
-            natural, fooled = _predict(model, image), _predict(model, x_s)
-            robust = model.way(x_r, "robust").float()
-            nonrobust = model.way(x_n, "nonrobust").float()
+        x, named = self._attacked(model, TRAINED_WAYS["aat++"], image, label, ramp)
+        z_r, z_r_s, z_r_r = self._encode(model.encoder_robust, image, x["standard"], x["robust"])
+        z_n, z_n_s, z_n_n = self._encode(
+            model.encoder_nonrobust, image, x["standard"], x["nonrobust"]
+        )
         terms = {
-            "standard": losses.standard_loss(*natural, label),
+            "standard": losses.standard_loss(*model.decide(Encoded(z_r, z_n)), label),
             "asymmetric": losses.asymmetric_loss(
-                fooled.robust, fooled.nonrobust, label, predicted_s
+                model.decide_robust(z_r_s), model.decide_nonrobust(z_n_s), label, named["standard"]
             ),
-            "robust": losses.robust_loss(robust, label),
-            "nonrobust": losses.nonrobust_loss(nonrobust, label, predicted_n),
+            "robust": losses.robust_loss(model.decide_robust(z_r_r), label),
+            "nonrobust": losses.nonrobust_loss(
+                model.decide_nonrobust(z_n_n), label, named["nonrobust"]
+            ),
         }
         return Terms(
             total=losses.aat_plus_plus_loss(**terms),
             parts=terms,
-            kept={
-                "standard": losses.kept(predicted_s, label).mean(),
-                "nonrobust": losses.kept(predicted_n, label).mean(),
-            },
+            kept={way: losses.kept(named[way], label).mean() for way in ("standard", "nonrobust")},
         )
-
-
-def _predict(model: ThreeWayModel, image: Tensor) -> Logits:
-    return Logits(*(logits.float() for logits in model(image)))

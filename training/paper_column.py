@@ -27,7 +27,7 @@ def cells(dataset: str, backbone: str, method: str, norm: str, eps: str) -> Cell
     """The paper's counterparts by our names; none where it has no such experiment.
 
     Its l2 figures stand beside `l2` and `l2_sign`, and for MNIST, where l2 cannot be meant, beside
-    l_inf of the same eps too.
+    l_inf of the same eps instead.
     """
     stated = _stated(dataset, norm, eps)
     if stated is None:
@@ -86,8 +86,8 @@ def _stated(dataset: str, norm: str, eps: str) -> tuple[paper.Data, paper.Threat
         if not re.match(rf"{data}(?![\w-])", dataset):  # CIFAR-100 is not CIFAR-10
             continue
         for threat in threats.values():
-            alike = norm == "linf" if threat.norm == "linf" else norm in ("l2", "l2_sign")
-            alike = alike or (data == "MNIST" and norm == "linf")
+            meant = "linf" if data == "MNIST" else threat.norm
+            alike = norm == "linf" if meant == "linf" else norm in ("l2", "l2_sign")
             if alike and math.isclose(parse_eps(threat.eps), parse_eps(eps)):
                 return data, threat
     return None

@@ -1,7 +1,8 @@
 """The state of a training run, one step at a time: model, optimiser, average, and how far it is.
 
 A step's randomness is a function of the seed and the step, so a run that was saved and restored
-equals an uninterrupted one bit for bit. Knows no files, no clock and no console.
+equals an uninterrupted one bit for bit where the arithmetic itself repeats: on the CPU, with the
+same number of threads. Knows no files, no clock and no console.
 """
 
 from collections.abc import Callable
@@ -103,12 +104,13 @@ class Run:
         self._shape = shape_of(images)
         self._data_sha256 = images.digest()
         self._commit = current_commit()  # now, as files may change under a long run
+        self._earlier: tuple[str, ...] = ()
         self._images = images.to(device)
         self._objective = Objective(config=config)
         torch.manual_seed(config.seed)
         self._model = build_model(config, self._shape, len(images.classes)).to(device)
-        if config.precision == "bfloat16":
-            self._model.to(memory_format=torch.channels_last)  # the layout its kernels are fast in
+        if config.compute.channels_last:
+            self._model.to(memory_format=torch.channels_last)
         self._optimizer = make_optimizer(config.optimizer, self._model)
         decay = config.optimizer.ema
         self._average = (
@@ -116,6 +118,9 @@ class Run:
             if decay
             else None
         )
+        if config.compute.compile:  # after the average was copied, which runs as it is
+            for encoder in (self._model.encoder_robust, self._model.encoder_nonrobust):
+                encoder.compile(dynamic=False)
         self._order = epoch_order(config.seed, 0, len(images))
 
     @property
@@ -171,6 +176,7 @@ class Run:
                     torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
                 ),
                 torch=torch.__version__,
+                earlier=self._earlier,
             ),
             model=dict(self._model.state_dict()),
             averaged=averaged,
@@ -191,6 +197,9 @@ class Run:
         if not checkpoint.model:
             raise ConfigError("the checkpoint holds weights only and cannot be resumed")
         self.step = header.step
+        self._earlier = header.earlier
+        if header.commit != self._commit:
+            self._earlier += (f"{header.commit} to step {header.step}",)
         self._model.load_state_dict(checkpoint.model)
         restore_optimizer(self._optimizer, self._model, checkpoint.optimizer)
         if self._average is not None:

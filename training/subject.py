@@ -53,7 +53,8 @@ def load(
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        DataError: the data cannot be read, or is of another shape or other classes.
+        DataError: the data cannot be read, is of another shape or other classes, or its splits
+            are not those of the training.
     """
     if path.is_dir():
         path = path / "checkpoint.safetensors"
@@ -61,7 +62,13 @@ def load(
     config = header.config.data
     if source is not None:
         config = dataclasses.replace(config, source=source)
-    images = data.load(config).named(split)
+    splits = data.load(config)
+    if split != "test" and splits.train.digest() != header.data_sha256:
+        raise DataError(
+            f"{config.source} is cut otherwise than in training: its {split} split may hold images "
+            "that the model was trained on"
+        )
+    images = splits.named(split)
     available = len(images)
     if shape_of(images) != header.shape:
         raise DataError(

@@ -1,10 +1,11 @@
 """What an attacker may do: a norm ball around the image, and how to move inside it.
 
-Four functions of a perturbation (after the idea that a threat model is project, step and random
+Functions of a perturbation (after the idea that a threat model is project, step and random
 start); none knows a model or a loss. Pixels lie in [0, 1], perturbations are (N, C, H, W) and every
 image of a batch is treated on its own.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from training.config import Norm
 
 _TINY = 1e-12  # keeps the direction of a vanishing gradient finite
+_LEVEL = 1e-3  # of a pixel level: what float32 loses on the way from a level and back
 
 
 def _length(delta: Tensor) -> Tensor:
@@ -45,7 +47,10 @@ class ThreatModel:
     def step(self, gradient: Tensor, step_size: float) -> Tensor:
         """Steepest ascent of length `step_size` in the norm that this attack moves by."""
         if self.norm == "l2":
-            return step_size * gradient / _length(gradient).clamp_min(_TINY)
+            # Scaled first: a sure model's gradients are so small that their squares vanish.
+            largest = gradient.abs().flatten(1).amax(dim=1).view(-1, 1, 1, 1)
+            scaled = gradient / largest.clamp_min(torch.finfo(gradient.dtype).tiny)
+            return step_size * scaled / _length(scaled).clamp_min(_TINY)
         return step_size * gradient.sign()
 
     def random_start(self, image: Tensor) -> Tensor:
@@ -56,6 +61,24 @@ class ThreatModel:
         radius = torch.rand(len(image), 1, 1, 1, device=image.device, dtype=image.dtype)
         radius = self.eps * radius ** (1.0 / image[0].numel())
         return radius * direction / _length(direction).clamp_min(_TINY)
+
+    def rounded(self, natural: Tensor, adversarial: Tensor) -> Tensor:
+        """Adversarial images in [0, 1] as uint8 levels, how they travel, still in the ball.
+
+        To the nearest level, unless that leaves the ball around `natural` (uint8): then to the
+        nearest one within it for `linf`, and pixel by pixel towards the natural image for l2.
+        """
+        origin = natural.to(torch.float32)
+        exact = adversarial * 255.0 - origin
+        moved = exact.round()
+        if self.norm == "linf":
+            reach = math.floor(self.eps * 255.0 + _LEVEL)
+            moved = moved.clamp(-reach, reach)
+        else:
+            shorter = exact.sign() * (exact.abs() + _LEVEL).floor()
+            far = _length(moved) > self.eps * 255.0 + _LEVEL
+            moved = torch.where(far, shorter, moved)
+        return (origin + moved).clamp(0, 255).to(torch.uint8)
 
     def distance(self, delta: Tensor) -> Tensor:
         """Length of each image's perturbation in the norm of the ball, (N,)."""

@@ -4,12 +4,14 @@ Knows neither losses nor attacks, and what a backbone is only by its contract: i
 in [0, 1] to features (N, H).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from training.config import Way
+from training.precision import full_precision
 
 
 class Logits(NamedTuple):
@@ -51,7 +53,7 @@ class ThreeWayModel(nn.Module):
         """Eq. 5: the shared head on [z_r, z_n], [z_r, 0] and [0, z_n]."""
         z_robust, z_nonrobust = encoded
         return Logits(
-            standard=self.head(torch.cat((z_robust, z_nonrobust), dim=1)),
+            standard=self._head(torch.cat((z_robust, z_nonrobust), dim=1)),
             robust=self.decide_robust(z_robust),
             nonrobust=self.decide_nonrobust(z_nonrobust),
         )
@@ -66,12 +68,41 @@ class ThreeWayModel(nn.Module):
             return self.decide_robust(self.encoder_robust(image))
         if way == "nonrobust":
             return self.decide_nonrobust(self.encoder_nonrobust(image))
-        return self.head(torch.cat(self.encode(image), dim=1))
+        return self._head(torch.cat(self.encode(image), dim=1))
+
+    def ways(self, images: Mapping[Way, Tensor]) -> dict[Way, Tensor]:
+        """Each way's logits, (N, classes), on images of its own; encoders and head run once each.
+
+        In eval mode the same as `way` one by one; in train mode all images that an encoder looks
+        at are one batch to it.
+        """
+        z_robust = _together(self.encoder_robust, images, blind="nonrobust")
+        z_nonrobust = _together(self.encoder_nonrobust, images, blind="robust")
+        rows = []
+        for way in images:
+            absent = torch.zeros_like(z_nonrobust[way] if way == "nonrobust" else z_robust[way])
+            rows.append(torch.cat((z_robust.get(way, absent), z_nonrobust.get(way, absent)), dim=1))
+        logits = self._head(torch.cat(rows)).split([len(row) for row in rows])
+        return dict(zip(images, logits, strict=True))
 
     def decide_robust(self, z_robust: Tensor) -> Tensor:
         """Eq. 5b, the head on [z_r, 0]."""
-        return self.head(torch.cat((z_robust, torch.zeros_like(z_robust)), dim=1))
+        return self._head(torch.cat((z_robust, torch.zeros_like(z_robust)), dim=1))
 
     def decide_nonrobust(self, z_nonrobust: Tensor) -> Tensor:
         """Eq. 5c, the head on [0, z_n]."""
-        return self.head(torch.cat((torch.zeros_like(z_nonrobust), z_nonrobust), dim=1))
+        return self._head(torch.cat((torch.zeros_like(z_nonrobust), z_nonrobust), dim=1))
+
+    def _head(self, halves: Tensor) -> Tensor:
+        """f on [z_r, z_n] with either half perhaps zero; float32 logits, also under autocast."""
+        with full_precision(halves.device):
+            return self.head(halves.float())
+
+
+def _together(encoder: nn.Module, images: Mapping[Way, Tensor], *, blind: Way) -> dict[Way, Tensor]:
+    """Features of the images of all ways but `blind`, from one run of the encoder."""
+    seeing = {way: image for way, image in images.items() if way != blind}
+    if not seeing:
+        return {}
+    features = encoder(torch.cat(list(seeing.values())))
+    return dict(zip(seeing, features.split([len(part) for part in seeing.values()]), strict=True))

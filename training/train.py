@@ -29,6 +29,7 @@ from training.threat import ThreatModel
 _LOG_EVERY = 20  # steps
 _WATCHED_IMAGES = 500  # of the validation split, under attack at the end of each epoch
 _WATCHED_STEPS = 10
+_RUINED = 1e6  # no weight and no sum of cross entropies comes back from here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,11 @@ def train(
         if terms is not None:
             _check(terms, run.step)
         snapshot = run.snapshot(seconds=before + time.monotonic() - began)
+        largest = max(
+            float(part.abs().max()) for part in snapshot.model.values() if part.is_floating_point()
+        )
+        if not largest < _RUINED:  # a NaN is not, either
+            raise _diverged(f"a weight is {largest:.3g}", run.step)
         checkpoint.save(path, snapshot)
         return snapshot
 
@@ -133,7 +139,7 @@ def watch(run: Run, images: Images) -> dict[str, float]:
     """Validation accuracy of each trained way, natural and under its own short PGD."""
     config = run.config
     images = images.to(run.device)
-    image, label = to_float(images.pixels), images.label
+    label = images.label
     eps = parse_eps(config.attack.eps)
     attack = PGD(
         threat=ThreatModel(norm=config.attack.norm, eps=eps),
@@ -147,12 +153,12 @@ def watch(run: Run, images: Images) -> dict[str, float]:
             with torch.no_grad():
                 natural = torch.cat(
                     [
-                        run.model.way(part, way).argmax(dim=1)
-                        for part in torch.split(image, _WATCHED_IMAGES)
+                        run.model.way(to_float(part), way).argmax(dim=1)
+                        for part in torch.split(images.pixels, _WATCHED_IMAGES)
                     ]
                 )
             values[f"{way}_natural"] = float((natural == label).float().mean())
-            part, truth = image[:_WATCHED_IMAGES], label[:_WATCHED_IMAGES]
+            part, truth = to_float(images.pixels[:_WATCHED_IMAGES]), label[:_WATCHED_IMAGES]
             adversarial = attack(lambda x, way=way: run.model.way(x, way), part, truth)  # type: ignore[misc]  # a default binds the way
             with torch.no_grad():
                 attacked = run.model.way(adversarial, way).argmax(dim=1)
@@ -162,11 +168,15 @@ def watch(run: Run, images: Images) -> dict[str, float]:
 
 def _check(terms: Terms, step: int) -> None:
     loss = float(terms.total.detach())
-    if not math.isfinite(loss):
-        raise RunError(
-            f"the loss is {loss} at step {step}; the checkpoint before it is kept. "
-            "A lower optimizer.lr or an optimizer.clip_norm may help"
-        )
+    if not math.isfinite(loss) or loss > _RUINED:
+        raise _diverged(f"the loss is {loss:.3g}", step)
+
+
+def _diverged(what: str, step: int) -> RunError:
+    return RunError(
+        f"{what} at step {step}; the checkpoint before it is kept. "
+        "A lower optimizer.lr or an optimizer.clip_norm may help"
+    )
 
 
 def _values(terms: Terms) -> dict[str, float]:

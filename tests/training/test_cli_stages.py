@@ -114,6 +114,20 @@ def test_faults_are_one_line(
     assert not (run / "new").exists()
 
 
+def test_overrides_may_stand_after_an_option(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = tmp_path / "a.toml"
+    toml.write_text("method = 'st'")
+    arguments = ["train", str(toml), "seed=1", "--run", str(tmp_path), "colour=2"]
+    assert main(arguments) == 1
+    assert "colour is not a key" in capsys.readouterr().err
+    for wrong in (["train", str(toml), "--colour=2"], ["evaluate", str(run), "seed=1"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(wrong)
+        assert "unrecognized arguments" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [["--count", "0"], ["--count", "many"], ["--seed", "-1"]])
 def test_numbers_out_of_range(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

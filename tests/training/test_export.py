@@ -1,6 +1,7 @@
 """The stage `export`: what it writes, what it refuses, and that it leaves nothing half-written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import torch
 from service.manifest import LOGITS, OUTPUTS, read_manifest, sha256_file
 from tests.training import examinee
 from training import checkpoint, export
+from training.config import Method
 from training.export import ExportError
 
 CLASSES = ("cat", "dog")
+OWN = {"name": "linf:0.1:0.01:2", "norm": "linf", "eps": "0.1"}
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "checkpoint.safetensors"
-    examinee.write_checkpoint(path, "mnist:data", CLASSES)
+    examinee.write_checkpoint(path, "mnist:/secret-place/data", CLASSES)
     weights = checkpoint.load(path).header.weights_sha256
     (path.parent / "evaluation.json").write_text(json.dumps(evaluation(weights)))
     return path
@@ -36,10 +39,15 @@ def evaluation(weights: str) -> dict[str, Any]:
         "results": [
             {
                 "inputs": "rounded",
-                "attack": {"name": "linf:0.1:0.01:2"},
-                "metrics": {"rad_all": 0.75, "rad_successful": None},
+                "attack": {"name": "linf:0.2:0.01:2", "norm": "linf", "eps": "0.2"},
+                "metrics": {"rad_all": 0.25},
             },
-            {"inputs": "float", "attack": {"name": "linf:0.1:0.01:2"}, "metrics": {"rad_all": 0.5}},
+            {"inputs": "float", "attack": OWN, "metrics": {"rad_all": 0.5}},
+            {
+                "inputs": "rounded",
+                "attack": OWN,
+                "metrics": {"rad_all": 0.75, "rad_successful": None, "threshold_at_fpr_1": 0.1},
+            },
         ],
     }
 
@@ -112,14 +120,19 @@ def test_a_single_way_answers_like_the_whole(folder: Path, source: Path) -> None
 
 def test_shipped_weights_are_the_checkpoints(folder: Path, source: Path) -> None:
     shipped, original = checkpoint.load(folder / "weights.safetensors"), checkpoint.load(source)
-    assert shipped.header == original.header
+    assert shipped.header.config.data.source == "mnist:data"
+    config = original.header.config
+    moved = replace(config, data=replace(config.data, source="mnist:data"))
+    assert shipped.header == replace(original.header, config=moved)
     assert not shipped.model
 
 
 def test_the_files_name_no_place_of_this_machine(folder: Path) -> None:
-    here = str(Path(export.__file__).parents[1]).encode()
+    code, data = str(Path(export.__file__).parents[1]).encode(), b"secret-place"
     for path in folder.iterdir():
-        assert here not in path.read_bytes(), path.name
+        content = path.read_bytes()
+        assert code not in content, path.name
+        assert data not in content, path.name
 
 
 def test_the_card_says_what_was_measured_and_what_is_not_promised(folder: Path) -> None:
@@ -142,7 +155,9 @@ def test_a_version_is_never_written_twice(folder: Path, source: Path) -> None:
     ("change", "said"),
     [
         ({"weights_sha256": "0" * 64}, "other weights"),
-        ({"results": []}, "not an evaluation"),
+        ({"results": []}, "no attack of linf 0.1 on test images"),
+        ({"split": "train"}, "no attack of linf 0.1 on test images"),
+        ({"results": [1]}, "not an evaluation"),
         ({"n_images": 0}, "not an evaluation"),
     ],
 )
@@ -157,18 +172,38 @@ def test_refuses_an_evaluation_that_does_not_fit(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("logits", r"differ by 0\.01 in a logit"), ("z", r"z_\w+ of ONNX Runtime and torch differ")],
+)
 def test_a_graph_that_differs_from_torch_is_not_shipped(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
 ) -> None:
     honest = export.run_onnx
 
     def shifted(path: Path, image: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
-        return {name: values + 0.01 for name, values in honest(path, image, batch).items()}
+        answers = honest(path, image, batch)
+        return {name: values + 0.01 * name.startswith(kind) for name, values in answers.items()}
 
     monkeypatch.setattr(export, "run_onnx", shifted)
-    with pytest.raises(ExportError, match=r"differ by 0\.01"):
+    with pytest.raises(ExportError, match=said):
         export.export(source, source.with_name("evaluation.json"), tmp_path / "models", name="toy")
     assert not list((tmp_path / "models" / "toy").iterdir())
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "null", '{"weights_sha256": 1}'])
+def test_what_is_no_evaluation(source: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(ExportError, match="evaluation"):
+        export.export(source, tmp_path / "evaluation.json", tmp_path / "models", name="toy")
+
+
+@pytest.mark.parametrize("method", ["st", "at"])
+def test_a_method_of_one_way_makes_no_detector(tmp_path: Path, method: Method) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    examinee.write_checkpoint(path, "mnist:data", CLASSES, method)
+    with pytest.raises(ExportError, match=f"method {method} trains the .* way alone"):
+        export.export(path, tmp_path / "evaluation.json", tmp_path / "models", name="toy")
 
 
 def test_an_impossible_name_leaves_nothing(source: Path, tmp_path: Path) -> None:

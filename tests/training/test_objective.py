@@ -1,19 +1,21 @@
 """The methods by name, with attacks that are spied on and equations that are added up here."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, get_args
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tests.training import tiny
-from training import objective
-from training.attacks.pgd import PGD, Classifier
+from training.attacks.fused import FusedPGD, WayClassifier
+from training.attacks.pgd import PGD
+from training.backbones.preact_resnet import PreActBlock, PreActResNet18
 from training.checkpoint import ImageShape, build_model
 from training.config import Config, Method, Way
-from training.objective import TRAINED_WAYS, Objective, attack_on
+from training.objective import TRAINED_WAYS, Objective
 from training.three_way import ThreeWayModel
 
 STEPS = {
@@ -39,7 +41,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 class Seen(NamedTuple):
-    """One call of an attack: its setting, whether the model was in eval mode, what came out."""
+    """One attack: its setting, whether the model was in eval mode, what came out."""
 
     attack: PGD
     frozen: bool
@@ -50,20 +52,19 @@ class Seen(NamedTuple):
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     """Every attack of the objective, in order."""
     calls: list[Seen] = []
+    original = FusedPGD.__call__
 
-    def watched(settings: object, way: Way, ramp: float = 1.0) -> object:
-        attack = attack_on(settings, way, ramp)  # type: ignore[arg-type]  # passed through
+    def watched(
+        self: FusedPGD, classifier: WayClassifier, image: Tensor, label: Tensor
+    ) -> dict[Way, Tensor]:
+        adversarial = original(self, classifier, image, label)
+        with torch.no_grad():
+            once, twice = (classifier(adversarial) for _ in range(2))
+        for way, attack in self.attacks.items():
+            calls.append(Seen(attack, torch.equal(once[way], twice[way]), adversarial[way]))
+        return adversarial
 
-        def call(classifier: Classifier, image: Tensor, label: Tensor) -> Tensor:
-            adversarial = attack(classifier, image, label)
-            with torch.no_grad():
-                steady = torch.equal(classifier(image), classifier(image))
-            calls.append(Seen(attack, steady, adversarial))
-            return adversarial
-
-        return call
-
-    monkeypatch.setattr(objective, "attack_on", watched)
+    monkeypatch.setattr(FusedPGD, "__call__", watched)
     return calls
 
 
@@ -220,3 +221,55 @@ def test_bfloat16_stays_close(method: Method) -> None:
         totals[precision] = float(terms.total.detach())
     assert totals["bfloat16"] == pytest.approx(totals["float32"], rel=0.01)
     assert totals["bfloat16"] != totals["float32"]
+
+
+@pytest.mark.parametrize("method", ["at", "aat", "aat++"])
+@pytest.mark.parametrize("backbone", ["small_cnn", "preact_resnet18"])
+def test_fused_and_separate_attacks_train_the_same(method: Method, backbone: str) -> None:
+    gradients = {}
+    for fused in (True, False):
+        made = model(backbone).eval()
+        torch.manual_seed(0)
+        total = Objective(config=config(method, compute={"fused": fused}))(made, *batch()).total
+        total.backward()
+        gradients[fused] = [value.grad for value in made.parameters() if value.grad is not None]
+    for one, other in zip(gradients[True], gradients[False], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["at", "aat", "aat++"])
+def test_joint_batches_change_batch_statistics_alone(method: Method) -> None:
+    """In eval mode there are none; in train mode an encoder then sees one batch, not three."""
+    totals = {}
+    for joint in (True, False):
+        made = model("preact_resnet18").eval()
+        torch.manual_seed(0)
+        terms = Objective(config=config(method, compute={"joint": joint}))(made, *batch())
+        totals[joint] = float(terms.total.detach())
+    assert totals[True] == pytest.approx(totals[False], rel=1e-5)
+    made = model("preact_resnet18")
+    Objective(config=config(method, compute={"joint": True}))(made, *batch())
+    tracked = made.state_dict()["encoder_robust.stages.0.norm1.num_batches_tracked"]
+    assert int(tracked) == 1
+
+
+def test_stem_and_head_are_exact_under_autocast() -> None:
+    """What goes into the losses and what comes from the pixels is float32, the rest is not."""
+    made = model("preact_resnet18")
+    kinds: dict[str, set[torch.dtype]] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda module, inputs, output: kinds.setdefault(name, set()).update(
+            (inputs[0].dtype, output.dtype)
+        )
+
+    encoder = made.encoder_robust
+    assert isinstance(encoder, PreActResNet18)
+    encoder.stem.register_forward_hook(watch("stem"))
+    made.head.register_forward_hook(watch("head"))
+    block = encoder.stages[2]
+    assert isinstance(block, PreActBlock)
+    block.conv2.register_forward_hook(watch("block"))
+    Objective(config=config("aat++", precision="bfloat16"))(made, *batch())
+    assert kinds["stem"] == kinds["head"] == {torch.float32}
+    assert torch.bfloat16 in kinds["block"]

@@ -49,6 +49,7 @@ def test_both_kinds_of_l2_stand_beside_the_papers(norm: str) -> None:
         ("CIFAR-100", "preact_resnet18", "aat++", "linf", "8/255"),
         ("MNIST", "preact_resnet18", "aat++", "linf", "0.3"),
         ("MNIST", "small_cnn", "aat++", "linf", "0.2"),
+        ("MNIST", "small_cnn", "aat++", "l2", "0.3"),
         ("CIFAR-10", "preact_resnet18", "aat++", "linf", "0.3"),
         ("CIFAR-10", "preact_resnet18", "aat++", "l2", "0.5"),
         ("CIFAR-10", "small_cnn", "aat++", "linf", "8/255"),

@@ -7,7 +7,6 @@ from training import predict
 from training.attacks import setting
 from training.checkpoint import CheckpointError
 from training.config import Way
-from training.data import to_float, to_pixels
 
 CPU = torch.device("cpu")
 
@@ -30,11 +29,6 @@ def test_ways_by_hand() -> None:
     assert answers["robust"][0] == pytest.approx([0.3, 0.0], abs=1e-6)
     assert answers["nonrobust"][0] == pytest.approx([10 * (0.5 - 120 / 255), 0.0], abs=1e-6)
     assert answers["standard"][0] == pytest.approx([0.3 + 10 * (0.5 - 120 / 255), 0], abs=1e-6)
-
-
-def test_natural_images_are_their_own_rounding() -> None:
-    levels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_pixels(to_float(levels)), levels)
 
 
 def test_attack_follows_from_seed_way_and_position_alone() -> None:

@@ -1,5 +1,7 @@
 """A run step by step; above all that a resumed one equals an uninterrupted one bit for bit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,11 @@ FULL = tiny.config(
 )
 ADAMW = tiny.config(optimizer={**SGD, "name": "adamw", "lr": 0.001}, precision="bfloat16")
 PLAIN = tiny.config(method="st")
+COMPILED = tiny.config(
+    model={"backbone": "preact_resnet18", "width": 1},
+    optimizer={"ema": 0.9, "lr": 0.01},
+    compute={"compile": True},
+)
 PREACT = tiny.config(model={"backbone": "preact_resnet18", "width": 2}, optimizer={"ema": 0.5})
 
 
@@ -65,6 +72,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config: Config, before: int) 
     for _ in range(7 - before):
         second.advance()
     assert_same(second.snapshot(seconds=0.0), whole.snapshot(seconds=0.0))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo looks at it itself
+def test_a_compiled_run_resumes_and_starts_as_an_eager_one() -> None:
+    whole = run_of(COMPILED)
+    losses = [float(whole.advance().total.detach()) for _ in range(2)]
+    first = copied(run_of(COMPILED, 1).snapshot(seconds=0.0))
+    second = run_of(COMPILED)
+    second.restore(first)
+    second.advance()
+    assert_same(second.snapshot(seconds=0.0), whole.snapshot(seconds=0.0))
+    eager = run_of(replace(COMPILED, compute=replace(COMPILED.compute, compile=False)))
+    expected = [float(eager.advance().total.detach()) for _ in range(2)]
+    assert losses == pytest.approx(expected, rel=1e-2)
+    assert losses[0] == pytest.approx(expected[0], rel=1e-4)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:

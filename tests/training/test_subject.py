@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from tests.training import examinee
-from training import subject
+from training import checkpoint, data, subject
 from training.checkpoint import CheckpointError
 from training.config import ConfigError
 from training.data import DataError
@@ -48,6 +49,18 @@ def test_the_whole_split(run: Path) -> None:
     assert found.images.label.tolist() == [0] * 6 + [1] * 6
     assert found.ways == ("standard", "robust", "nonrobust")
     assert not found.model.training
+
+
+def test_held_out_images_are_those_of_the_training(run: Path, tmp_path: Path) -> None:
+    """Other images are cut otherwise, and what is held out there may have been trained on."""
+    with pytest.raises(DataError, match="its calibration split may hold images"):
+        subject.load(run, split="calibration", count=None, seed=0, source=None, device=CPU)
+    header = checkpoint.load(run / "checkpoint.safetensors")
+    digest = data.load(header.header.config.data).train.digest()
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path, replace(header, header=replace(header.header, data_sha256=digest)))
+    found = subject.load(path, split="calibration", count=None, seed=0, source=None, device=CPU)
+    assert len(found.images) == 1
 
 
 def test_file_and_folder_are_the_same(run: Path) -> None:

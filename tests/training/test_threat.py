@@ -128,3 +128,45 @@ def test_random_start_is_centred_and_seeded(norm: Norm) -> None:
     assert float(start.mean()) == pytest.approx(0.0, abs=0.01)
     torch.manual_seed(0)
     assert torch.equal(threat.random_start(torch.ones(500, 1, 2, 2)), start)
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "natural", "adversarial", "levels"),
+    [
+        ("linf", 8 / 255, [100, 0, 255], [108.4, 3.6, 250.6], [108, 4, 251]),
+        ("linf", 0.3, [100, 0, 255], [176.5, 76.5, 178.5], [176, 76, 179]),  # 76.5 levels
+        ("l2", 3 / 255, [100, 100], [102.0, 102.0], [102, 102]),  # 2.83
+        ("l2", 2.3 / 255, [100, 100], [101.6, 98.4], [101, 99]),  # rounded it would be 2.83
+        ("l2_sign", 2.3 / 255, [100, 100], [101.6, 98.4], [101, 99]),
+        ("l2", 9 / 255, [250, 0], [255.0, 4.9], [255, 5]),
+    ],
+)
+def test_rounded(
+    norm: Norm, eps: float, natural: list[int], adversarial: list[float], levels: list[int]
+) -> None:
+    pixels = torch.tensor(natural, dtype=torch.uint8).view(1, 1, 1, -1)
+    found = ThreatModel(norm=norm, eps=eps).rounded(pixels, image(*adversarial) / 255)
+    assert found.dtype == torch.uint8
+    assert found.flatten().tolist() == levels
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@given(eps=st.floats(0.004, 0.5), seed=st.integers(0, 1000))
+@settings(max_examples=40)
+def test_rounded_images_stay_in_the_ball_and_near(norm: Norm, eps: float, seed: int) -> None:
+    """At most a level from the exact image, and never beyond eps: what is claimed of them."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    threat = ThreatModel(norm=norm, eps=eps)
+    natural = pixels / 255.0
+    moved = threat.project(torch.randn(natural.shape, generator=generator))
+    adversarial = (natural + moved).clamp(0, 1)
+    found = threat.rounded(pixels, adversarial)
+    assert (threat.distance(found / 255.0 - natural) <= eps + 1e-4).all()
+    assert (found - adversarial * 255).abs().max() <= 1.01
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_a_step_has_its_length_however_small_the_gradient(scale: float) -> None:
+    step = ThreatModel(norm="l2", eps=1.0).step(scale * image(3.0, -4.0), 0.2)
+    assert step.flatten().tolist() == pytest.approx([0.12, -0.16])

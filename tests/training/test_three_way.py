@@ -110,3 +110,17 @@ def test_single_ways_send_no_gradient_to_the_other_encoder(way: Way, absent: str
     assert getattr(made, f"encoder_{way}").gain.grad.abs() > 0
     # In one forward pass the absent encoder was run, but nothing came from it.
     assert getattr(made, f"encoder_{absent}").gain.grad is None
+
+
+@pytest.mark.parametrize(
+    "ways", [("standard", "robust", "nonrobust"), ("nonrobust", "standard"), ("robust",)]
+)
+def test_ways_at_once_answer_as_one_by_one(ways: tuple[Way, ...]) -> None:
+    """Every way on images of its own, in different numbers."""
+    torch.manual_seed(0)
+    model = ThreeWayModel(nn.Linear(3, 2), nn.Linear(3, 2), features=2, classes=4)
+    images = {way: torch.rand(count + 1, 3) for count, way in enumerate(ways)}
+    together = model.ways(images)
+    assert list(together) == list(ways)
+    for way, image in images.items():
+        torch.testing.assert_close(together[way], model.way(image, way))

@@ -160,6 +160,22 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == good
 
 
+@pytest.mark.parametrize("decay", [1e6, 1e38])
+def test_weights_that_are_ruined_are_not_saved(tmp_path: Path, decay: float) -> None:
+    """The step that ruins them reports the loss from before it."""
+    with pytest.raises(RunError, match=r"a weight is \S+ at step 1; the checkpoint before it"):
+        go(tmp_path, tiny.config(optimizer={"lr": 1e6, "weight_decay": decay}), max_steps=1)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_other_code_that_goes_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for commit, steps in (("one", 2), ("one", 1), ("two", 1), ("three", 2)):
+        monkeypatch.setattr("training.run.current_commit", lambda commit=commit: commit)
+        outcome = go(tmp_path, max_steps=steps)
+    header = checkpoint.load(outcome.path).header
+    assert (header.commit, header.earlier) == ("three", ("one to step 3", "two to step 4"))
+
+
 def test_a_folder_of_another_experiment(tmp_path: Path) -> None:
     go(tmp_path, max_steps=1)
     with pytest.raises(ConfigError, match="another experiment"):

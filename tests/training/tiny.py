@@ -24,6 +24,7 @@ def values(**sections: Any) -> dict[str, Any]:
             "nonrobust": {"steps": 1, "step_size": "0.1"},
         },
         "optimizer": {"lr": 0.05, "batch_size": 4, "epochs": 3},
+        "compute": {},
     }
     for name, value in sections.items():
         base[name] = {**base[name], **value} if isinstance(value, dict) else value

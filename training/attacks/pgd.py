@@ -55,14 +55,25 @@ class PGD:
 
     def __call__(self, classifier: Classifier, image: Tensor, label: Tensor) -> Tensor:
         """Adversarial images like `image` (N, C, H, W) in [0, 1], within the threat model."""
-        delta = self.threat.random_start(image) if self.random_start else torch.zeros_like(image)
+        delta = self.start(image)
         for _ in range(self.steps):
             delta = delta.detach().requires_grad_()
             loss = cross_entropy(classifier(image + delta), label, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, delta)
-            with torch.no_grad():
-                moved = (image + delta + self.threat.step(gradient, self.step_size)).clamp(0, 1)
-                delta = self.threat.project(moved - image)
-        with torch.no_grad():
-            # Projection comes last but one: clipping to [0, 1] only shortens a perturbation.
-            return (image + self.threat.project(delta)).clamp(0, 1)
+            delta = self.move(image, delta, gradient)
+        return self.end(image, delta)
+
+    def start(self, image: Tensor) -> Tensor:
+        """The first perturbation, (N, C, H, W)."""
+        return self.threat.random_start(image) if self.random_start else torch.zeros_like(image)
+
+    @torch.no_grad()
+    def move(self, image: Tensor, delta: Tensor, gradient: Tensor) -> Tensor:
+        """One step up the loss, back to the ball and to images in [0, 1]."""
+        moved = (image + delta + self.threat.step(gradient, self.step_size)).clamp(0, 1)
+        return self.threat.project(moved - image)
+
+    @torch.no_grad()
+    def end(self, image: Tensor, delta: Tensor) -> Tensor:
+        """The adversarial images. Clipping comes last, as it only shortens a perturbation."""
+        return (image + self.threat.project(delta)).clamp(0, 1)

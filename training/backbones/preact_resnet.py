@@ -8,6 +8,8 @@ block.
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
+from training.precision import exact
+
 
 class PreActBlock(nn.Module):
     """BN-ReLU-conv twice, added to the input or to its 1x1 projection."""
@@ -46,4 +48,4 @@ class PreActResNet18(nn.Module):
         self.stages = nn.Sequential(*blocks)
 
     def forward(self, image: Tensor) -> Tensor:
-        return adaptive_avg_pool2d(self.stages(self.stem(image)), 1).flatten(1)
+        return adaptive_avg_pool2d(self.stages(exact(self.stem, image)), 1).flatten(1)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
 from training.backbones.preact_resnet import PreActBlock
+from training.precision import exact
 
 _STEM = 16
 _BLOCKS_A_STAGE = 5  # depth 34 = 6 * 5 + 4
@@ -31,5 +32,5 @@ class WideResNet34(nn.Module):
         self.norm = nn.BatchNorm2d(inputs)
 
     def forward(self, image: Tensor) -> Tensor:
-        activated = relu(self.norm(self.stages(self.stem(image))))
+        activated = relu(self.norm(self.stages(exact(self.stem, image))))
         return adaptive_avg_pool2d(activated, 1).flatten(1)
