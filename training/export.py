@@ -252,7 +252,7 @@ def _portable(header: Header) -> Header:
 
 def _provenance(source: Path, header: Header) -> contract.Provenance:
     return contract.Provenance(
-        commit=header.commit,
+        commit="; ".join((*header.earlier, header.commit)),
         config=header.config.as_dict(),
         config_hash=header.config.digest(),
         seed=header.config.seed,

@@ -81,6 +81,7 @@ def test_writes_the_next_version_whole(folder: Path) -> None:
 def test_the_manifest_keeps_the_rounded_figures_and_true_hashes(folder: Path) -> None:
     manifest = read_manifest(folder)
     assert manifest.labels == CLASSES
+    assert manifest.provenance.commit == "c0ffee"
     assert manifest.input.shape == (3, 16, 16)
     assert manifest.evaluation.metrics == {"rad_all": 0.75}
     assert manifest.parity.label_agreement == 1.0
