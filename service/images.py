@@ -1,24 +1,33 @@
 """One encoded image to one model input: checked, decoded, converted, sized.
 
-    bytes > size > signature > header (type, frames, pixels) > decoded > upright > colours > sized
+    bytes > size > signature > structure > header (type, frames, pixels) > decoded > opaque >
+    upright > colours > sized
 
 Everything that can be refused from the header is refused before a pixel is decoded. Colour profiles
-and gamma are not applied: the model sees the stored values, as in training. Knows nothing of HTTP,
-models or batches.
+and gamma are not applied: the model sees the stored values, as in training. Pillow decodes;
+`service.png` and `service.jpeg` know what it does not check. Knows nothing of HTTP, models or
+batches.
 """
 
 import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ExifTags, Image
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
+from service import jpeg, png
 from service.errors import (
     ImageAnimated,
     ImageDamaged,
     ImageEmpty,
-    ImageRefused,
     ImageTooLarge,
     ImageTransparent,
     ImageTruncated,
@@ -30,12 +39,23 @@ from service.errors import (
 )
 from service.manifest import InputSpec
 
-PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported, hence known to Pillow
-FORMATS = ("JPEG", "PNG", "WEBP")
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
 
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_JPEG_END = b"\xff\xd9"
+log = logging.getLogger(__name__)
+
+_READERS: dict[str, Callable[[io.BytesIO], ImageFile]] = dict(
+    zip(MEDIA_TYPES, (JpegImageFile, PngImageFile, WebPImageFile), strict=True)
+)
+_WEBP_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS; its WebP reader insists on it
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _STRANGERS = {  # signatures of what people send by mistake
     b"GIF8": "GIF",
     b"BM": "BMP",
@@ -76,29 +96,23 @@ def prepare(upload: Upload, spec: InputSpec, limits: Limits, *, strict_size: boo
     """The whole way from bytes to model input.
 
     An 8-bit image of the model's own size and colours arrives exactly as value / 255, 16-bit grey
-    as value / 65535 (16-bit colour is read with 8 bits). RGB becomes grey by the ITU-R 601 luma,
-    grey becomes RGB by repetition.
+    as value / 65535 (16-bit colour, or grey with alpha, is read with 8 bits). RGB becomes grey by
+    the ITU-R 601 luma, grey becomes RGB by repetition.
+
+    What a whole file is: a PNG has every row, under right checksums; a WebP has the length it
+    announces, and libwebp misses none of it. A JPEG has its end, but no checksums, and libjpeg
+    fills what is missing or damaged inside its scans (grey, or less sharp) with a warning that
+    Pillow does not pass on: a JPEG that was cut and then ended properly is taken as it decodes.
 
     Raises:
         ImageRefused: the first reason found, by the order above.
+        MemoryError: the image is within the limits, but the memory is not there.
     """
     media_type = _media_type(upload.data, limits.max_bytes)
     if upload.declared is not None and upload.declared != media_type:
         raise TypeMismatch(upload.declared, media_type)
-    if _is_cut(upload.data, media_type):
-        raise ImageTruncated
-    try:
-        with Image.open(io.BytesIO(upload.data), formats=FORMATS) as image:
-            _check_header(image, limits.max_pixels)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-        return _fit(_plain(upright), spec, strict_size=strict_size)
-    except ImageRefused:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise TooManyPixels(limits.max_pixels) from None
-    except Exception as error:  # Pillow's decoders raise whatever their parsers hit
-        raise (ImageTruncated if "truncated" in str(error) else ImageDamaged)() from error
+    image = _decode(upload.data, media_type, limits.max_pixels)
+    return _fit(_plain(image), spec, strict_size=strict_size)
 
 
 def _media_type(data: bytes, max_bytes: int) -> str:
@@ -107,7 +121,7 @@ def _media_type(data: bytes, max_bytes: int) -> str:
         raise ImageEmpty
     if len(data) > max_bytes:
         raise ImageTooLarge(len(data), max_bytes)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(png.SIGNATURE):
         return "image/png"
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
@@ -119,50 +133,85 @@ def _media_type(data: bytes, max_bytes: int) -> str:
     )
 
 
-def _is_cut(data: bytes, media_type: str) -> bool:
-    """Whether the file's end is missing; decoders forgive that where all pixels came before it."""
+def _decode(data: bytes, media_type: str, max_pixels: int) -> Image.Image:
+    """Whole and opaque, or refused.
+
+    Each reader is called by name, as `Image.open` has a limit of pixels of its own.
+    """
+    file = None
     if media_type == "image/png":
-        return _PNG_END not in data
-    if media_type == "image/jpeg":
-        return _JPEG_END not in data
-    return len(data) < 8 + int.from_bytes(data[4:8], "little")
+        file = png.parse(data)
+    elif media_type == "image/jpeg":
+        jpeg.check_markers(data)
+    elif len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise ImageTruncated
+    try:
+        with _faults_of_the_file():
+            image = _READERS[media_type](io.BytesIO(data))
+    except Image.DecompressionBombError:  # asked before WebP's canvas is allocated
+        raise TooManyPixels(min(max_pixels, _WEBP_PIXELS)) from None
+    _check_header(image, max_pixels)
+    if file is not None:
+        png.check_pixels(file)
+    with _faults_of_the_file():
+        image.load()
+    if _is_transparent(image) if file is None else png.is_transparent(file, image):
+        raise ImageTransparent
+    image.info.pop("transparency", None)  # a colour that no pixel has, but conversions heed
+    return _upright(image)
+
+
+@contextmanager
+def _faults_of_the_file() -> Iterator[None]:
+    """Only round Pillow's parsers and decoders, which raise whatever they hit."""
+    try:
+        yield
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        log.debug("the image cannot be decoded", exc_info=True)
+        raise ImageDamaged from error
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise TooManyPixels(max_pixels)
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # the further pictures of an MPO are previews
+    if frames > 1:
         raise ImageAnimated(frames)
 
 
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() and image.getchannel("A").getextrema() != (255, 255)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as Exif or XMP say; as stored where they cannot be read.
+
+    Pillow's `exif_transpose` also writes the Exif anew, and fails over tags that have no part here.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except Exception:
+        log.debug("the image's Exif cannot be read", exc_info=True)
+        return image
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
 def _plain(image: Image.Image) -> Image.Image:
-    """As mode L, RGB (both 8 bit) or F (grey, [0, 65535]); opaque alpha dropped."""
-    if image.has_transparency_data:
-        image = _opaque(image)
+    """As mode L, RGB (both 8 bit) or F (grey, [0, 65535]); alpha, opaque by now, dropped."""
     if image.mode in ("L", "RGB"):
         return image
-    if image.mode == "1":
+    if image.mode in ("1", "LA"):
         return image.convert("L")
-    if image.mode in ("P", "CMYK"):
+    if image.mode in ("P", "RGBA", "CMYK"):
         return image.convert("RGB")
     if image.mode.startswith("I;16"):
         return Image.fromarray(np.asarray(image).astype(np.float32))
     raise ModeUnsupported(image.mode)
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image without its alpha, where that is opaque everywhere."""
-    if image.mode.startswith("I;16"):  # 16-bit grey with one transparent value
-        if (np.asarray(image) == image.info["transparency"]).any():
-            raise ImageTransparent
-        return image
-    grey = image.mode in ("1", "L", "LA")
-    image = image.convert("LA" if grey else "RGBA")
-    alpha = image.getchannel("A").getextrema()
-    if alpha != (255, 255):
-        raise ImageTransparent
-    return image.convert("L" if grey else "RGB")
 
 
 def _fit(image: Image.Image, spec: InputSpec, *, strict_size: bool) -> ModelInput:

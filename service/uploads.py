@@ -107,8 +107,8 @@ def _from_json(body: bytes, max_images: int) -> Uploads:
         raise BodyMalformed(f"JSON: {_without_input(error)}") from None
     if not isinstance(parsed, dict):
         raise BodyMalformed(f"JSON: not an object; {_EITHER_OF}")
-    if unknown := next((key for key in parsed if key not in ("image", "images")), None):
-        raise BodyMalformed(f"JSON key {unknown[:80]!r} is unknown; {_EITHER_OF}")
+    if unknown := [key for key in parsed if key not in ("image", "images")]:
+        raise BodyMalformed(f"JSON key {unknown[0][:80]!r} is unknown; {_EITHER_OF}")
     if len(parsed) != 1:
         raise BodyMalformed(_EITHER)
     ((key, value),) = parsed.items()

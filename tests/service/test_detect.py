@@ -187,6 +187,7 @@ DEEP = b'{"images":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
         ({"json": {"images": "x"}}, 400, "body-malformed", "JSON images: not a list"),
         ({"json": {"images": [7]}}, 400, "body-malformed", "JSON images.0"),
         ({"json": {"imgae": ""}}, 400, "body-malformed", "'imgae' is unknown"),
+        ({"json": {"": text(NATURAL)}}, 400, "body-malformed", "'' is unknown"),
         ({"json": {"image": "a"}}, 400, "body-malformed", "JSON image: not base64"),
         ({"json": {"image": "ä"}}, 400, "body-malformed", "JSON image: not base64"),
         ({"json": {"image": "data:image/png;base64,AA=="}}, 400, "body-malformed", "no data:"),
