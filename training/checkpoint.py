@@ -99,14 +99,14 @@ def weights_digest(weights: dict[str, Tensor]) -> str:
 
 
 def current_commit() -> str:
-    """Commit of the code that runs, with `+changes` where files differ; `unknown` outside git."""
+    """Commit of the code that runs, with `+changes` where it differs; `unknown` outside git."""
     here = Path(__file__).parent
     try:
         commit, changes = (
             subprocess.run(
                 ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
             ).stdout.strip()
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "."))
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".", ":!*.md"))
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
