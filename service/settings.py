@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     )
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
     models: Path = Field(
-        Path("models"), description="directory with <name>/<version>/ model folders"
+        Path("models"), description="directory with NAME/VERSION/ model folders"
     )
     default_model: str | None = Field(
         None,

@@ -1,0 +1,63 @@
+"""Every model folder of the repository keeps its promises: verified, described, and tried."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.manifest import read_manifest, sha256_file
+from service.settings import Settings
+from training import card, checkpoint
+from training.data import to_float
+
+MODELS = Path(__file__).parents[1] / "models"
+FOLDERS = sorted(path.parent for path in MODELS.glob("*/*/manifest.json"))
+
+pytestmark = pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: "/".join(folder.parts[-2:])
+)
+
+
+def test_the_files_are_those_of_the_manifest(folder: Path) -> None:
+    for name, entry in read_manifest(folder).files.items():
+        assert (sha256_file(folder / name), (folder / name).stat().st_size) == (
+            *(entry.sha256, entry.size),
+        )
+
+
+def test_the_card_is_the_manifests(folder: Path) -> None:
+    text = json.loads((folder / "manifest.json").read_text())
+    assert (folder / "CARD.md").read_text(encoding="utf-8") == card.render(text)
+
+
+def test_every_sample_gets_the_answer_that_torch_gave(folder: Path) -> None:
+    """The shipped weights, the shipped graph and the table beside the samples say the same."""
+    with (folder / "samples" / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 12
+    model, _ = checkpoint.load_model(folder / "weights.safetensors", torch.device("cpu"))
+    settings = Settings(models=MODELS, provider="cpu", default_model=folder.parent.name)
+    with TestClient(create_app(settings)) as client:
+        for row in rows:
+            path = folder / "samples" / row["file"]
+            answer = client.post(
+                f"/detect?strict_size=true&version={folder.name}", content=path.read_bytes()
+            ).json()
+            pixels = np.array(Image.open(path)).reshape(*model_shape(folder)[1:], -1)
+            with torch.no_grad():
+                logits = model(to_float(torch.from_numpy(pixels.transpose(2, 0, 1)[None])))
+            for way in ("standard", "robust", "nonrobust"):
+                label = int(getattr(logits, way).argmax())
+                assert answer["ways"][way]["label"] == label == int(row[way]), row["file"]
+            assert answer["adversarial"] == (row["flagged"] == "1")
+            assert answer["score"] == pytest.approx(float(row["score"]), abs=1e-4)
+
+
+def model_shape(folder: Path) -> tuple[int, int, int]:
+    return read_manifest(folder).input.shape
