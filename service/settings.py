@@ -31,9 +31,7 @@ class Settings(BaseSettings):
         "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all"
     )
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
-    models: Path = Field(
-        Path("models"), description="directory with NAME/VERSION/ model folders"
-    )
+    models: Path = Field(Path("models"), description="directory with NAME/VERSION/ model folders")
     default_model: str | None = Field(
         None,
         min_length=1,
