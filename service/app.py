@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service import __version__, problems
@@ -48,12 +49,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await pipeline.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # whose /docs asks no host but this one
         title="Parallax",
         version=__version__,
         description=_ABOUT,
         lifespan=lifespan,
         redoc_url=None,
+        static_url="/docs/assets",
         redirect_slashes=False,  # a redirect would repeat whatever host the client named
     )
     app.include_router(detect.router(pipeline, settings.max_images))
