@@ -80,6 +80,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(evaluate)
     evaluate.set_defaults(command="evaluate")
 
+    stress = stages.add_parser("stress", help="attack the detector knowing that it is there")
+    stress.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    stress.add_argument("--eps", action="append", help="may be repeated (default: the model's own)")
+    stress.add_argument("--alarm-eps", default="1/255", help="for attacks that only want alarms")
+    stress.add_argument("--steps", type=_at_least(1), default=50, help="of each attack")
+    stress.add_argument("--targets", type=_at_least(1), default=3, help="wrong classes to try")
+    stress.add_argument("--restarts", type=_at_least(0), default=1, help="random starts of each")
+    stress.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for stress.json and .md, which are replaced (default: beside the checkpoint)",
+    )
+    _add_images(stress, count=200)
+    _add_device(stress)
+    stress.set_defaults(command="stress")
+
     export = stages.add_parser("export", help="write a model folder that the service accepts")
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     export.add_argument("--name", required=True, help="of the model, e.g. mnist")

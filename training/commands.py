@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from training.config import ConfigError
+from training.config import ConfigError, parse_eps
 from training.device import choose
 from training.predict import WAYS
 from training.subject import Subject, load
@@ -82,14 +82,44 @@ def evaluate_command(parsed: argparse.Namespace) -> int:
         batch_size=parsed.batch_size,
     )
     console = Console()
-    place = parsed.checkpoint
-    folder = parsed.out or (place if place.is_dir() else place.parent)
+    folder = _out(parsed)
     ready_folder(folder)
     document = evaluation(subject, console)
     path = write(document, folder)
     lines = [*evaluation_table.summary(document), f"{path} and {TABLE_FILE} beside it"]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     return 0
+
+
+def stress_command(parsed: argparse.Namespace) -> int:
+    """Attack, write both files; 1 where a check of the attack failed."""
+    from training.files import ready_folder
+    from training.stress import TABLE_FILE, Stress, write
+
+    asked = tuple(parsed.eps or ())
+    for text in (*asked, parsed.alarm_eps):
+        if parse_eps(text) == 0:
+            raise ConfigError(f"{text!r} is no room for an attack; eps is above 0")
+    subject = _subject(parsed)
+    stress = Stress(
+        eps=asked or (subject.header.config.attack.eps,),
+        alarm_eps=parsed.alarm_eps,
+        steps=parsed.steps,
+        targets=parsed.targets,
+        restarts=parsed.restarts,
+        seed=parsed.seed,
+        batch_size=parsed.batch_size,
+    )
+    folder = _out(parsed)
+    ready_folder(folder)
+    console = Console()
+    document = stress(subject, console)
+    path = write(document, folder)
+    console.print(f"{path} and {TABLE_FILE} beside it", highlight=False, soft_wrap=True)
+    failed = [check["name"] for check in document["checks"] if not check["passed"]]
+    for name in failed:
+        console.print(f"FAILED: {name}; the attack is too weak to trust", soft_wrap=True)
+    return int(bool(failed))
 
 
 def export_command(parsed: argparse.Namespace) -> int:
@@ -116,6 +146,11 @@ def export_command(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _out(parsed: argparse.Namespace) -> Path:
+    place: Path = parsed.checkpoint
+    return parsed.out or (place if place.is_dir() else place.parent)
+
+
 def _subject(parsed: argparse.Namespace) -> Subject:
     return load(
         parsed.checkpoint,
@@ -131,5 +166,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": train_command,
     "attack": attack_command,
     "evaluate": evaluate_command,
+    "stress": stress_command,
     "export": export_command,
 }

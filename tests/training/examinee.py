@@ -7,7 +7,9 @@ second pixel over and never the first, and each figure of an evaluation is known
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from training.checkpoint import (
@@ -122,6 +124,17 @@ def subject(method: Method = "aat++") -> Subject:
         index=tuple(range(100, 112)),
         available=200,
     )
+
+
+def write_images(place: Path, classes: tuple[str, ...], *, size: int = 16, count: int = 6) -> None:
+    """An image folder of noise, `count` colour images of each class and part."""
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in classes:
+            (place / part / name).mkdir(parents=True)
+            for index in range(count):
+                levels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(levels).save(place / part / name / f"{index}.png")
 
 
 def write_checkpoint(

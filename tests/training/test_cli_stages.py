@@ -20,13 +20,7 @@ QUICK = "linf:0.1:0.05:2"
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with an untrained model, its data inside."""
     folder = tmp_path_factory.mktemp("run")
-    generator = np.random.default_rng(0)
-    for part in ("train", "test"):
-        for name in CLASSES:
-            (folder / "data" / part / name).mkdir(parents=True)
-            for index in range(4):
-                levels = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(levels).save(folder / "data" / part / name / f"{index}.png")
+    examinee.write_images(folder / "data", CLASSES, count=4)
     source = f"imagefolder:{folder / 'data'}"
     examinee.write_checkpoint(folder / "checkpoint.safetensors", source, CLASSES)
     return folder

@@ -1,10 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from tests.training import examinee
 from training import checkpoint, data, subject
@@ -16,22 +14,11 @@ CPU = torch.device("cpu")
 CLASSES = ("cat", "dog")
 
 
-def write_images(folder: Path, *, size: int = 16, classes: tuple[str, ...] = CLASSES) -> None:
-    """Six random colour images a class and part."""
-    generator = np.random.default_rng(0)
-    for part in ("train", "test"):
-        for name in classes:
-            (folder / part / name).mkdir(parents=True)
-            for index in range(6):
-                levels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
-                Image.fromarray(levels).save(folder / part / name / f"{index}.png")
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run, its data beside the checkpoint."""
     folder = tmp_path_factory.mktemp("run")
-    write_images(folder / "data")
+    examinee.write_images(folder / "data", CLASSES)
     examinee.write_checkpoint(
         folder / "checkpoint.safetensors", f"imagefolder:{folder / 'data'}", CLASSES
     )
@@ -98,23 +85,23 @@ def test_samples_grow_into_each_other() -> None:
 
 
 def test_one_way_model(tmp_path: Path) -> None:
-    write_images(tmp_path / "data")
+    examinee.write_images(tmp_path / "data", CLASSES)
     path = tmp_path / "checkpoint.safetensors"
     examinee.write_checkpoint(path, f"imagefolder:{tmp_path / 'data'}", CLASSES, method="st")
     assert load(path).ways == ("nonrobust",)
 
 
 def test_data_that_has_moved(run: Path, tmp_path: Path) -> None:
-    write_images(tmp_path / "moved")
+    examinee.write_images(tmp_path / "moved", CLASSES)
     source = f"imagefolder:{tmp_path / 'moved'}"
     assert load(run, source=source).source == source
 
 
 def test_data_that_does_not_fit(run: Path, tmp_path: Path) -> None:
-    write_images(tmp_path / "small", size=10)
+    examinee.write_images(tmp_path / "small", CLASSES, size=10)
     with pytest.raises(DataError, match="has 3x10x10 images; the model takes 3x16x16"):
         load(run, source=f"imagefolder:{tmp_path / 'small'}")
-    write_images(tmp_path / "others", classes=("cow", "dog"))
+    examinee.write_images(tmp_path / "others", ("cow", "dog"))
     with pytest.raises(DataError, match="other classes"):
         load(run, source=f"imagefolder:{tmp_path / 'others'}")
 
