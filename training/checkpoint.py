@@ -25,6 +25,9 @@ from training.errors import TrainingError
 from training.files import OutputError
 from training.three_way import ThreeWayModel
 
+RUN_FILE = "checkpoint.safetensors"  # of a run's folder: what it goes on from
+BEST_FILE = "best.safetensors"  # beside it, where the config keeps the best: weights to use
+
 _KEY = "parallax"  # one JSON document in the file's metadata
 _FORMAT = 1
 
@@ -134,6 +137,14 @@ def restore_optimizer(
         name, _, slot = key.rpartition("/")
         slots.setdefault(index[name], {})[slot] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+
+
+def of(place: Path) -> Path:
+    """The checkpoint to use: a file as it is; of a run's folder the best where it keeps one."""
+    if not place.is_dir():
+        return place
+    best = place / BEST_FILE
+    return best if best.exists() else place / RUN_FILE
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

@@ -124,6 +124,7 @@ def stress_command(parsed: argparse.Namespace) -> int:
 
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
+    from training import checkpoint
     from training.evaluate import JSON_FILE
     from training.export import export
 
@@ -131,7 +132,7 @@ def export_command(parsed: argparse.Namespace) -> int:
     if unknown := set(ways) - set(WAYS):
         raise ConfigError(f"--ways: {', '.join(sorted(unknown))}; known: {', '.join(WAYS)}")
     place: Path = parsed.checkpoint
-    source = place / "checkpoint.safetensors" if place.is_dir() else place
+    source = checkpoint.of(place)
     folder = export(
         source,
         parsed.evaluation or source.parent / JSON_FILE,

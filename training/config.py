@@ -136,6 +136,7 @@ class Config:
     method: Method
     seed: Seed = 0
     precision: Literal["float32", "bfloat16"] = "float32"  # autocast in training only
+    keep: Literal["last", "best"] = "last"  # which epoch's weights to use: see `train`
     data: DataConfig
     model: ModelConfig
     attack: AttackConfig

@@ -48,6 +48,11 @@ class RunLog:
         for name, value in values.items():
             self._writer.add_scalar(f"{kind}/{name}", value, step)
 
+    def recorded(self, kind: str) -> list[dict[str, float]]:
+        """What was recorded so far, also before a resume."""
+        lines = map(json.loads, self._file.read_text().splitlines())
+        return [line for line in lines if line.pop("kind") == kind]
+
     def say(self, text: str) -> None:
         """A line above the bar."""
         self._bar.console.print(text, highlight=False)

@@ -56,9 +56,7 @@ def load(
         DataError: the data cannot be read, is of another shape or other classes, or its splits
             are not those of the training.
     """
-    if path.is_dir():
-        path = path / "checkpoint.safetensors"
-    model, header = checkpoint.load_model(path, device)
+    model, header = checkpoint.load_model(checkpoint.of(path), device)
     config = header.config.data
     if source is not None:
         config = dataclasses.replace(config, source=source)

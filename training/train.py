@@ -18,7 +18,7 @@ from rich.console import Console
 
 from training import checkpoint
 from training.attacks.pgd import PGD, frozen
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, weights_only
 from training.config import Config, parse_eps
 from training.data import Images, Splits, to_float
 from training.objective import TRAINED_WAYS, Terms
@@ -75,6 +75,8 @@ def train(
 ) -> Outcome:
     """Run `config` in `folder`, going on from its checkpoint where there is one.
 
+    Where `config.keep` is `best`, the weights of the epoch whose most robust way withstood most of
+    its attack on validation images lie beside it (robust overfitting: Rice et al. 2020).
     `save_every` is in seconds, beside the save at each epoch's end; `max_steps` ends this call
     early.
 
@@ -83,7 +85,7 @@ def train(
         CheckpointError: the folder's checkpoint is damaged.
         RunError: the loss is no longer a number; what was saved before stays.
     """
-    path = folder / "checkpoint.safetensors"
+    path = folder / checkpoint.RUN_FILE
     run = Run(config, splits.train, device)
     before = 0.0
     latest: Checkpoint | None = None
@@ -125,6 +127,12 @@ def train(
                 watched = watch(run, splits.validation)
                 log.record("validation", run.step, watched)
                 log.say(f"epoch {run.step // run.steps_per_epoch:3d}  {_text(watched)}")
+                if config.keep == "best" and _robustness(watched) >= max(
+                    (_robustness(values) for values in log.recorded("validation")), default=0.0
+                ):
+                    _check(terms, run.step)
+                    snapshot = run.snapshot(seconds=before + time.monotonic() - began)
+                    checkpoint.save(folder / checkpoint.BEST_FILE, weights_only(snapshot))
             if epoch_ended or time.monotonic() - saved > save_every:
                 latest = save()
                 saved = time.monotonic()
@@ -164,6 +172,11 @@ def watch(run: Run, images: Images) -> dict[str, float]:
                 attacked = run.model.way(adversarial, way).argmax(dim=1)
             values[f"{way}_attacked"] = float((attacked == truth).float().mean())
     return values
+
+
+def _robustness(watched: dict[str, float]) -> float:
+    """Of the way that withstands most, [0, 1]."""
+    return max(value for name, value in watched.items() if name.endswith("_attacked"))
 
 
 def _check(terms: Terms, step: int) -> None:

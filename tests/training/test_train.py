@@ -176,6 +176,32 @@ def test_other_code_that_goes_on_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert (header.commit, header.earlier) == ("three", ("one to step 3", "two to step 4"))
 
 
+def test_the_best_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the robust way under attack, over a stop too; the last of equals."""
+    config = tiny.config(optimizer={"epochs": 5, "ema": 0.9}, keep="best")
+    robustness = iter([0.3, 0.5, 0.5, 0.1, 0.4])
+    monkeypatch.setattr(
+        train,
+        "watch",
+        lambda run, images: {"robust_natural": 1.0, "robust_attacked": next(robustness)},
+    )
+    best = tmp_path / checkpoint.BEST_FILE
+    steps = []
+    for count in (4, 4, 4, 4):
+        go(tmp_path, config, max_steps=count)
+        steps.append(checkpoint.load(best).header.step)
+    assert steps == [3, 6, 9, 9]
+    assert checkpoint.of(tmp_path) == best
+    assert not checkpoint.load(best).model
+    assert checkpoint.load(tmp_path / checkpoint.RUN_FILE).header.finished
+
+
+def test_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    outcome = go(tmp_path)
+    assert checkpoint.of(tmp_path) == outcome.path
+    assert checkpoint.of(outcome.path) == outcome.path
+
+
 def test_a_folder_of_another_experiment(tmp_path: Path) -> None:
     go(tmp_path, max_steps=1)
     with pytest.raises(ConfigError, match="another experiment"):
