@@ -151,6 +151,15 @@ def test_model_that_is_still_training() -> None:
     assert notes[-1] == "The model was evaluated before its training had finished."
 
 
+def test_best_epoch_is_told() -> None:
+    subject = examinee.subject()
+    config = dataclasses.replace(subject.header.config, keep="best")
+    header = dataclasses.replace(subject.header, step=5, config=config)
+    kept = dataclasses.replace(subject, header=header)
+    notes = Evaluation(attacks=(WEAK,))(kept, QUIET)["notes"]
+    assert "the one that withstood most" in notes[-1]
+
+
 def test_data_name() -> None:
     assert evaluated(dataset="MNIST, cropped")["dataset"] == "MNIST, cropped"
 
