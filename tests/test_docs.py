@@ -84,7 +84,7 @@ def test_make_targets_exist() -> None:
         }
 
 
-@pytest.mark.parametrize("stage", ["train", "attack", "evaluate", "export"])
+@pytest.mark.parametrize("stage", ["train", "attack", "evaluate", "stress", "export"])
 def test_the_stages_exist(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"parallax-train {stage}" in README
     with pytest.raises(SystemExit) as stopped:
