@@ -176,7 +176,8 @@ def _add_settings(command: argparse.ArgumentParser, names: Sequence[str]) -> Non
 def _listener(host: str, port: int) -> Iterator[socket.socket]:
     """A bound socket, before any model is loaded: a taken port should not cost a start."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
+    # With the protocol named: asyncio sends small answers at once only on a socket that says TCP.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))

@@ -109,7 +109,11 @@ def folders(directory: Path) -> list[Path]:
         ModelRefused: the directory is missing or holds no model folder.
     """
     if not directory.is_dir():
-        raise ModelRefused(directory, "there is no such directory", "set models to the right one")
+        raise ModelRefused(
+            directory.absolute(),
+            "there is no such directory",
+            "name the right one with --models or PARALLAX_MODELS",
+        )
     found = [
         version
         for name in sorted(directory.iterdir())

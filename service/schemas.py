@@ -83,7 +83,9 @@ class Detection(BaseModel):
     model: ModelName
     adversarial: bool = Field(description="the robust and the non-robust way disagree (Eq. 12)")
     score: Probability = Field(description="higher is more likely adversarial")
-    threshold: Probability = Field(description="the model's threshold of the score")
+    threshold: Probability = Field(
+        description="of the score, for whoever wants a graded answer; Eq. 12 does not look at it"
+    )
     verdict: Literal["accept", "corrected"]
     ways: Ways
     calibrated: LabelProbability

@@ -101,6 +101,12 @@ def weights_digest(weights: dict[str, Tensor]) -> str:
     return state.hexdigest()
 
 
+def state_digest(checkpoint: Checkpoint) -> str:
+    """SHA-256 of what only resuming needs."""
+    model, optimizer = weights_digest(checkpoint.model), weights_digest(checkpoint.optimizer)
+    return hashlib.sha256(f"{model} {optimizer}".encode()).hexdigest()
+
+
 def current_commit() -> str:
     """Commit of the code that runs, with `+changes` where it differs; `unknown` outside git."""
     here = Path(__file__).parent
@@ -114,6 +120,12 @@ def current_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + "+changes" * bool(changes)
+
+
+def short(commit: str) -> str:
+    """The first twelve digits, and the mark of changed files where there is one."""
+    digits, plus, mark = commit.partition("+")
+    return digits[:12] + plus + mark
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -156,6 +168,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     header = checkpoint.header
     document = {
         "format": _FORMAT,
+        "state_sha256": state_digest(checkpoint),
         **{key: value for key, value in vars(header).items() if key not in ("config", "shape")},
         "config": header.config.as_dict(),
         "shape": vars(header.shape),
@@ -199,6 +212,7 @@ def load(path: Path) -> Checkpoint:
         document: dict[str, Any] = json.loads(text)
         if document.pop("format", None) != _FORMAT:
             raise CheckpointError(f"{path} is not a checkpoint of format {_FORMAT}")
+        state = document.pop("state_sha256", None)  # which older files do not have
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
             groups[group][rest] = tensor
@@ -213,6 +227,8 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
     if weights_digest(checkpoint.averaged) != checkpoint.header.weights_sha256:
         raise CheckpointError(f"{path}: the weights do not match their hash")
+    if state is not None and state != state_digest(checkpoint):
+        raise CheckpointError(f"{path}: what a run goes on from does not match its hash")
     return checkpoint
 
 

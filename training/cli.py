@@ -39,7 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="parallax-train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="parallax-train",
+        description="Train a three-way model, measure it, attack it, export it for the service.",
+    )
     stages = parser.add_subparsers(required=True, metavar="STAGE")
     train = stages.add_parser("train", help="train a model, or go on with a run that was stopped")
     train.add_argument("config", type=Path, help="experiment, a TOML file")

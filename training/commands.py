@@ -5,6 +5,7 @@ own command, so that none pays for another's libraries. Known faults are raised,
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,7 +144,17 @@ def export_command(parsed: argparse.Namespace) -> int:
         description=parsed.description,
     )
     written = ", ".join(sorted(path.name for path in folder.iterdir()))
-    Console().print(f"{folder}: {written}", highlight=False, soft_wrap=True)
+    measured = json.loads((folder / "manifest.json").read_text())["evaluation"]
+    figures = measured["metrics"]
+    console = Console()
+    console.print(f"{folder}: {written}", highlight=False, soft_wrap=True)
+    console.print(
+        f"natural accuracy {figures['accuracy_standard_natural']:.2%}, false alarms "
+        f"{figures['false_alarm_rate']:.2%}, on {measured['n_images']} images of "
+        f"{measured['dataset']}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 

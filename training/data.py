@@ -35,6 +35,7 @@ _MNIST_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+_ELSEWHERE = "where the files lie already, name that folder, as in data.source=mnist:DIR"
 # What torchvision and the decompressors raise for absent, damaged and unreachable files.
 _UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, AssertionError, zlib.error)
 
@@ -150,7 +151,7 @@ def _read_mnist(place: Path, part: str, config: DataConfig) -> Images:
         else:
             source = torchvision.datasets.MNIST(str(place), train=part == "train", download=True)
     except _UNREADABLE as error:
-        raise DataError(f"mnist:{place}: {_one_line(error)}") from error
+        raise DataError(f"mnist:{place}: {_one_line(error)}; {_ELSEWHERE}") from error
     if len(source.data) != len(source.targets):
         raise DataError(f"mnist:{place}: {len(source.data)} images, {len(source.targets)} labels")
     return Images(
@@ -164,7 +165,7 @@ def _read_cifar10(place: Path, part: str, config: DataConfig) -> Images:
     try:
         source = torchvision.datasets.CIFAR10(str(place), train=part == "train", download=True)
     except _UNREADABLE as error:
-        raise DataError(f"cifar10:{place}: {_one_line(error)}") from error
+        raise DataError(f"cifar10:{place}: {_one_line(error)}; {_ELSEWHERE}") from error
     return Images(
         pixels=torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(),
         label=torch.tensor(source.targets),

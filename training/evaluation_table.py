@@ -12,6 +12,7 @@ from typing import Any
 
 from training import paper_column
 from training.attacks.setting import parse
+from training.checkpoint import short
 from training.figures import NAMES
 from training.paper_column import Cells
 from training.predict import WAYS
@@ -57,7 +58,7 @@ def render(document: Mapping[str, Any]) -> str:
         + (f"all {count} images" if count == available else some)
         + f", `{data['sha256'][:12]}`",
         f"- run: {document['created']}, seed {document['seed']}, "
-        f"code `{_short(document['commit'])}`, torch {document['torch']}, "
+        f"code `{short(document['commit'])}`, torch {document['torch']}, "
         f"{document['device']}, {document['seconds']:.0f} s",
         "",
         *(f"{note}\n" for note in document["notes"]),
@@ -164,12 +165,6 @@ def _readable(name: str) -> str:
         return f"TPR of the score at {match[1]} % FPR, {match[2]} attacks"
     percent = name.removeprefix("threshold_at_fpr_")
     return f"threshold of the score at {percent} % FPR, in [0, 1]"
-
-
-def _short(commit: str) -> str:
-    """The first twelve digits, and the mark of changed files where there is one."""
-    digits, plus, mark = commit.partition("+")
-    return digits[:12] + plus + mark
 
 
 def _percent(value: float | None) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from service import manifest as contract
@@ -181,6 +181,10 @@ def export(
         CheckpointError: the checkpoint cannot be read.
         OutputError: the folder cannot be written.
     """
+    try:
+        TypeAdapter(contract.Name).validate_python(name)
+    except ValidationError as error:
+        raise ExportError(f"{name!r} is no name; use a-z, 0-9 and . _ - as in my-mnist") from error
     model, header = checkpoint.load_model(source, torch.device("cpu"))
     if len(trained := TRAINED_WAYS[header.config.method]) < len(WAYS):
         raise ExportError(
@@ -218,7 +222,11 @@ def export(
                 parity=parity,
             )
         except ValidationError as error:
-            raise ExportError(f"the manifest would break the contract: {error}") from error
+            fault = error.errors()[0]
+            place = ".".join(str(part) for part in fault["loc"])
+            raise ExportError(
+                f"the manifest would break the contract: {place}: {fault['msg']}"
+            ) from error
         write_text(draft / CARD_FILE, card.render(manifest.model_dump(mode="json")))
         contract.write_manifest(manifest, draft)
     return target
@@ -293,6 +301,8 @@ def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
         )
     except ExportError:
         raise
+    except FileNotFoundError as error:
+        raise ExportError(f"there is no {path}; run `parallax-train evaluate` first") from error
     except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{path} is not an evaluation ({error!r})") from error
 

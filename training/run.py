@@ -7,7 +7,7 @@ same number of threads. Knows no files, no clock and no console.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,20 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 def _placeless(config: Config) -> Config:
     """Without where the images lie: their hash says better whether they are the same."""
     return replace(config, data=replace(config.data, source=""))
+
+
+def _differing(one: Config, other: Config) -> list[str]:
+    """Keys whose values differ, as they are written in an override."""
+
+    def flat(values: dict[str, Any], head: str = "") -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key, value in values.items():
+            name = f"{head}{key}"
+            found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        return found
+
+    ours, theirs = flat(one.as_dict()), flat(other.as_dict())
+    return [key for key in ours if ours[key] != theirs[key]]
 
 
 class Run:
@@ -190,8 +204,11 @@ class Run:
             ConfigError: it belongs to another experiment or other data, or only ships weights.
         """
         header = checkpoint.header
-        if _placeless(header.config) != _placeless(self.config):
-            raise ConfigError("the checkpoint belongs to another experiment; choose another folder")
+        if differing := _differing(_placeless(header.config), _placeless(self.config)):
+            raise ConfigError(
+                f"the checkpoint belongs to another experiment, which differs in "
+                f"{', '.join(differing)}; repeat its overrides, or choose another folder with --run"
+            )
         if header.data_sha256 != self._data_sha256:
             raise ConfigError("the checkpoint was trained on other images")
         if not checkpoint.model:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from training.checkpoint import short
 from training.outcomes import POLICIES
 
 _KINDS = ("correct", "fooled", "rejected")
@@ -29,7 +30,7 @@ def render(document: Mapping[str, Any]) -> str:
         f"- attacks: APGD, {settings['steps']} steps, {settings['targets']} target classes, "
         f"{settings['restarts']} random start(s) and one from an image that fools the robust way; "
         "images not rounded",
-        f"- run: {document['created']}, code `{document['commit'][:12]}`, torch "
+        f"- run: {document['created']}, code `{short(document['commit'])}`, torch "
         f"{document['torch']}, {document['seconds']:.0f} s",
         "",
         *(f"- policy *{policy}*: {words}" for policy, words in POLICIES.items()),
@@ -39,9 +40,8 @@ def render(document: Mapping[str, Any]) -> str:
         "",
         *_worst(document),
         "",
-        "The robust way is wrong on at most (100 - right) % under these attacks. Strict agreement "
-        "never passes more than that, whatever the attack; the worst attack that was found is an "
-        "upper bound on what holds, no proof.",
+        "Strict agreement passes a wrong label only where the robust way is wrong too, whatever the "
+        "attack. What was found is the least that an attacker can do: a stronger attack may do more.",
         "",
         f"An attacker who only wants alarms gets {_percent(alarm['flagged'])} % of the natural "
         f"images flagged at eps {alarm['eps']}.",

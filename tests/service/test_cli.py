@@ -1,5 +1,6 @@
 """The command line: a real server in its own process, files without one, errors in one line."""
 
+import asyncio
 import json
 import os
 import re
@@ -62,6 +63,32 @@ def test_serve_says_where_and_what_then_answers(server: subprocess.Popen[str]) -
     server.send_signal(signal.SIGTERM)
     server.wait(120)
     assert server.stdout.read() == ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_small_answers_are_sent_at_once(host: str) -> None:
+    """Else each waits for the client's delayed acknowledgement: 40 ms on a kept connection.
+
+    That asyncio switches the waiting off hangs on the listening socket's protocol.
+    """
+
+    async def answers() -> int:
+        done = asyncio.get_running_loop().create_future()
+
+        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            done.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with cli._listener(host, 0) as listener:
+            server = await asyncio.start_server(accepted, sock=listener)
+            _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+            nodelay: int = await done
+            writer.close()
+            server.close()
+        return nodelay
+
+    assert asyncio.run(answers()) != 0
 
 
 def test_detect_prints_a_table(

@@ -195,6 +195,14 @@ def rename_weight(path: Path) -> None:
     rewrite(path, rename)
 
 
+def change_state(group: str) -> Callable[[Path], None]:
+    def change(tensors: dict[str, Tensor], _: object) -> None:
+        name = next(name for name in tensors if name.startswith(group))
+        tensors[name] = tensors[name] + 1
+
+    return lambda path: rewrite(path, change)
+
+
 def newer_format(path: Path) -> None:
     rewrite(path, lambda _, document: document.update(format=2))
 
@@ -232,6 +240,8 @@ def metadata_is_a_list(path: Path) -> None:
         (newer_format, "is not a checkpoint of format 1"),
         (change_weight, "the weights do not match their hash"),
         (rename_weight, "the weights do not match their hash"),
+        (change_state("model."), "what a run goes on from does not match its hash"),
+        (change_state("optimizer."), "what a run goes on from does not match its hash"),
         (without_header_field, "the header is damaged: .*'step'"),
         (with_unknown_config, "the header is damaged: .*colour is not a key"),
         (with_strange_group, "the header is damaged: 'x'"),

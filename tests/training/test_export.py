@@ -192,6 +192,11 @@ def test_a_graph_that_differs_from_torch_is_not_shipped(
     assert not list((tmp_path / "models" / "toy").iterdir())
 
 
+def test_evaluate_comes_first(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"run `parallax-train evaluate` first"):
+        export.export(source, tmp_path / "evaluation.json", tmp_path / "models", name="toy")
+
+
 @pytest.mark.parametrize("content", ["[]", "{", "null", '{"weights_sha256": 1}'])
 def test_what_is_no_evaluation(source: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "evaluation.json").write_text(content)
@@ -208,7 +213,7 @@ def test_a_method_of_one_way_makes_no_detector(tmp_path: Path, method: Method) -
 
 
 def test_an_impossible_name_leaves_nothing(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="name"):
+    with pytest.raises(ExportError, match="'Not A Name' is no name; use a-z"):
         export.export(
             source, source.with_name("evaluation.json"), tmp_path / "models", name="Not A Name"
         )

@@ -195,7 +195,11 @@ def test_too_few_images() -> None:
 @pytest.mark.parametrize(
     ("config", "images", "fault"),
     [
-        (tiny.config(method="st", seed=9), tiny.images(), "another experiment"),
+        (
+            tiny.config(method="st", seed=9, optimizer={"lr": 1.0}, compute={"joint": True}),
+            tiny.images(),
+            r"another experiment, which differs in seed, optimizer\.lr, compute\.joint; .* --run",
+        ),
         (PLAIN, tiny.images(seed=1), "other images"),
     ],
 )
