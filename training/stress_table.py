@@ -40,8 +40,9 @@ def render(document: Mapping[str, Any]) -> str:
         "",
         *_worst(document),
         "",
-        "Strict agreement passes a wrong label only where the robust way is wrong too, whatever the "
-        "attack. What was found is the least that an attacker can do: a stronger attack may do more.",
+        "Strict agreement passes a wrong label only where the robust way is wrong too, whatever "
+        "the attack. What was found is the least that an attacker can do; a stronger attack may "
+        "do more.",
         "",
         f"An attacker who only wants alarms gets {_percent(alarm['flagged'])} % of the natural "
         f"images flagged at eps {alarm['eps']}.",
