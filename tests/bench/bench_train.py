@@ -108,7 +108,7 @@ def main() -> None:
         f"torch {torch.__version__}; {work / batch / 1e9:.2f} GFLOP an image"
     )
     for heading in ("step", "images/s", "to plain", "TFLOP/s", "of matrix rate", "first step, s"):
-        table.add_column(heading, justify="left" if heading == "step" else "right")
+        table.add_column(heading, justify="left" if heading == "step" else "right", no_wrap=True)
     plain = 0.0
     for name, changes, precision in _LADDER:
         if changes.get("compile") and not parsed.compile:
