@@ -6,7 +6,6 @@ read, beside the paper's). What the figures are is `figures`' business, how they
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,12 +23,12 @@ from training.checkpoint import current_commit
 from training.config import Way
 from training.data import to_float
 from training.figures import Figures, measure
-from training.files import write_text
+from training.files import write_report
 from training.predict import Answers
 from training.subject import Subject
 
-JSON_FILE = "evaluation.json"
-TABLE_FILE = "evaluation.md"
+_STEM = "evaluation"
+JSON_FILE, TABLE_FILE = f"{_STEM}.json", f"{_STEM}.md"
 
 _FORMAT = 1
 _KNOWN_DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10"}  # by scheme of the source
@@ -134,10 +133,7 @@ def write(document: dict[str, Any], folder: Path) -> Path:
     Raises:
         OutputError: the folder cannot be written to.
     """
-    path = folder / JSON_FILE
-    write_text(folder / TABLE_FILE, evaluation_table.render(document))
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
-    return path
+    return write_report(folder, _STEM, document, evaluation_table.render(document))
 
 
 def _identity(subject: Subject, dataset: str | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from training import paper_column
 from training.attacks.setting import parse
 from training.checkpoint import short
 from training.figures import NAMES
+from training.markdown import table
 from training.paper_column import Cells
 from training.predict import WAYS
 
@@ -128,7 +129,7 @@ def _matrix(metrics: Metrics) -> list[str]:
         flagged.append("rad_all" if way == "standard" else f"flagged_{way}_attack")
     if three:
         rows = [[*row, _percent(metrics[name])] for row, name in zip(rows, flagged, strict=True)]
-    return _table(["images", *header], rows)
+    return table(["images", *header], rows)
 
 
 def _figures(rounded: Mapping[str, Any], exact: Mapping[str, Any], cells: Cells) -> list[str]:
@@ -143,7 +144,7 @@ def _figures(rounded: Mapping[str, Any], exact: Mapping[str, Any], cells: Cells)
         if cells:
             row.append(f"{cells[name].percent:.1f} ({cells[name].table})" if name in cells else "")
         rows.append(row)
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _absences(result: Mapping[str, Any]) -> list[str]:
@@ -180,11 +181,3 @@ def _interval(result: Mapping[str, Any], name: str) -> str:
         return ""
     low, high = result["intervals"][name]
     return f"{100 * low:.2f} to {100 * high:.2f}"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(header) + " |",
-        "|---" + "|---:" * (len(header) - 1) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]

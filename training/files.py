@@ -4,10 +4,12 @@ Knows nothing of what is written.
 """
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from training.errors import TrainingError
 
@@ -32,6 +34,19 @@ def write_text(path: Path, text: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def write_report(folder: Path, stem: str, document: dict[str, Any], text: str) -> Path:
+    """Write `stem.md` to read and `stem.json`, replacing older ones; returns the JSON's path.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    plain = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    path = folder / f"{stem}.json"
+    write_text(folder / f"{stem}.md", text)
+    write_text(path, plain)
+    return path
 
 
 def ready_folder(path: Path) -> None:

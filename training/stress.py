@@ -5,7 +5,6 @@ a wrong label past the policy. Leaves `stress.json` and `stress.md`. What become
 `outcomes`' business; the attacks are `attacks.adaptive`'s. Attacked images are not rounded.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,15 +24,15 @@ from training.attacks.apgd import APGD
 from training.checkpoint import current_commit
 from training.config import ConfigError, parse_eps
 from training.data import to_float
-from training.files import write_text
+from training.files import write_report
 from training.metrics import Flags
 from training.outcomes import POLICIES, Named, Outcomes, outcomes, worst
 from training.predict import WAYS
 from training.subject import Subject
 from training.threat import ThreatModel
 
-JSON_FILE = "stress.json"
-TABLE_FILE = "stress.md"
+_STEM = "stress"
+JSON_FILE, TABLE_FILE = f"{_STEM}.json", f"{_STEM}.md"
 
 _FORMAT = 1
 _UNBOUNDED = "1"  # every image is within reach
@@ -210,10 +209,7 @@ def write(document: dict[str, Any], folder: Path) -> Path:
     Raises:
         OutputError: the folder cannot be written to.
     """
-    path = folder / JSON_FILE
-    write_text(folder / TABLE_FILE, stress_table.render(document))
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
-    return path
+    return write_report(folder, _STEM, document, stress_table.render(document))
 
 
 def _share(hits: Flags) -> dict[str, Any]:

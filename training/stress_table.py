@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.checkpoint import short
+from training.markdown import table
 from training.outcomes import POLICIES
 
 _KINDS = ("correct", "fooled", "rejected")
@@ -68,7 +69,7 @@ def _worst(document: Mapping[str, Any]) -> list[str]:
     for result in document["results"]:
         shares = [result["worst"][policy][kind] for policy in POLICIES for kind in _KINDS]
         rows.append([result["eps"], _interval(result["robust_accuracy"]), *map(_interval, shares)])
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _alone(document: Mapping[str, Any]) -> list[str]:
@@ -79,7 +80,7 @@ def _alone(document: Mapping[str, Any]) -> list[str]:
             for name, policies in result["attacks"].items()
         ]
         header = ["attack on", *(f"{policy}: fooled" for policy in POLICIES)]
-        lines += [f"## Each attack alone, eps {result['eps']}", "", *_table(header, rows), ""]
+        lines += [f"## Each attack alone, eps {result['eps']}", "", *table(header, rows), ""]
     return lines
 
 
@@ -90,11 +91,3 @@ def _percent(share: Mapping[str, Any]) -> str:
 def _interval(share: Mapping[str, Any]) -> str:
     low, high = share["interval"]
     return f"{_percent(share)} ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(header) + " |",
-        "|---" + "|---:" * (len(header) - 1) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from training.files import OutputError, new_folder, ready_folder, write_text
+from training.files import OutputError, new_folder, ready_folder, write_report, write_text
 
 
 def test_text_replaces_text_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -11,6 +12,16 @@ def test_text_replaces_text_and_leaves_nothing_else(tmp_path: Path) -> None:
     write_text(path, "é")
     assert path.read_text(encoding="utf-8") == "é"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_report_is_both_files(tmp_path: Path) -> None:
+    path = write_report(tmp_path, "a", {"value": 0.5}, "# a\n")
+    assert path == tmp_path / "a.json"
+    assert json.loads(path.read_text()) == {"value": 0.5}
+    assert (tmp_path / "a.md").read_text() == "# a\n"
+    with pytest.raises(ValueError, match="Out of range"):
+        write_report(tmp_path, "b", {"value": float("nan")}, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.md"]
 
 
 def test_text_in_an_impossible_place(tmp_path: Path) -> None:

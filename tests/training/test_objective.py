@@ -16,7 +16,6 @@ from training.backbones.preact_resnet import PreActBlock, PreActResNet18
 from training.checkpoint import ImageShape, build_model
 from training.config import Config, Method, Way
 from training.objective import TRAINED_WAYS, Objective
-from training.three_way import ThreeWayModel
 
 STEPS = {
     "standard": {"steps": 2, "step_size": "0.1"},
@@ -27,12 +26,6 @@ STEPS = {
 
 def config(method: Method, **sections: object) -> Config:
     return tiny.config(method=method, attack=STEPS, **sections)
-
-
-def model(backbone: str = "small_cnn") -> ThreeWayModel:
-    torch.manual_seed(0)
-    experiment = tiny.config(model={"backbone": backbone, "width": 2})
-    return build_model(experiment, ImageShape(channels=1, height=16, width=16), 3)
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -85,7 +78,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
 def test_attacks_and_terms(
     seen: list[Seen], method: Method, steps: list[int], parts: set[str], kept: set[str]
 ) -> None:
-    terms = Objective(config=config(method))(model(), *batch())
+    terms = Objective(config=config(method))(tiny.model(), *batch())
     assert [call.attack.steps for call in seen] == steps
     assert all(call.frozen for call in seen)  # dropout would answer differently each time
     assert set(terms.parts) == parts
@@ -104,7 +97,7 @@ def test_every_method_names_its_ways() -> None:
     [("st", {"encoder_robust"}), ("at", {"encoder_nonrobust"}), ("aat", set()), ("aat++", set())],
 )
 def test_which_parts_are_trained(method: Method, without: set[str]) -> None:
-    made = model()
+    made = tiny.model()
     Objective(config=config(method))(made, *batch()).total.backward()
     untouched = {
         name.partition(".")[0] for name, value in made.named_parameters() if value.grad is None
@@ -126,7 +119,7 @@ def surprise(logits: Tensor, label: Tensor) -> list[float]:
 @pytest.mark.parametrize("method", ["st", "at", "aat", "aat++"])
 def test_total_equals_the_equations(seen: list[Seen], method: Method) -> None:
     """On the adversarial images that the attacks gave; an eval-mode model has no dropout."""
-    made = model().eval()
+    made = tiny.model().eval()
     image, label = batch()
     terms = Objective(config=config(method))(made, image, label)
 
@@ -160,7 +153,7 @@ def test_total_equals_the_equations(seen: list[Seen], method: Method) -> None:
 
 def test_each_attack_is_against_its_own_way(seen: list[Seen]) -> None:
     """It raises that way's loss; a start at the image leaves nothing to chance."""
-    made = model().eval()
+    made = tiny.model().eval()
     image, label = batch()
     Objective(config=config("aat++"))(made, image, label)
     for way, call in zip(get_args(Way), seen, strict=True):
@@ -177,7 +170,7 @@ def test_ramp_scales_ball_and_step(
     seen: list[Seen], ramp: float, eps: float, step_size: float
 ) -> None:
     image, label = batch()
-    Objective(config=config("at"))(model(), image, label, ramp=ramp)
+    Objective(config=config("at"))(tiny.model(), image, label, ramp=ramp)
     (call,) = seen
     assert call.attack.threat.eps == pytest.approx(eps)
     assert call.attack.step_size == pytest.approx(step_size)
@@ -209,7 +202,7 @@ def test_bfloat16_stays_close(method: Method) -> None:
     image, label = batch()
     totals = {}
     for precision in ("float32", "bfloat16"):
-        made = model().eval()
+        made = tiny.model().eval()
         torch.manual_seed(0)
         terms = Objective(config=config(method, precision=precision))(made, image, label)
         terms.total.backward()
@@ -228,7 +221,7 @@ def test_bfloat16_stays_close(method: Method) -> None:
 def test_fused_and_separate_attacks_train_the_same(method: Method, backbone: str) -> None:
     gradients = {}
     for fused in (True, False):
-        made = model(backbone).eval()
+        made = tiny.model(backbone).eval()
         torch.manual_seed(0)
         total = Objective(config=config(method, compute={"fused": fused}))(made, *batch()).total
         total.backward()
@@ -242,12 +235,12 @@ def test_joint_batches_change_batch_statistics_alone(method: Method) -> None:
     """In eval mode there are none; in train mode an encoder then sees one batch, not three."""
     totals = {}
     for joint in (True, False):
-        made = model("preact_resnet18").eval()
+        made = tiny.model("preact_resnet18").eval()
         torch.manual_seed(0)
         terms = Objective(config=config(method, compute={"joint": joint}))(made, *batch())
         totals[joint] = float(terms.total.detach())
     assert totals[True] == pytest.approx(totals[False], rel=1e-5)
-    made = model("preact_resnet18")
+    made = tiny.model("preact_resnet18")
     Objective(config=config(method, compute={"joint": True}))(made, *batch())
     tracked = made.state_dict()["encoder_robust.stages.0.norm1.num_batches_tracked"]
     assert int(tracked) == 1
@@ -255,7 +248,7 @@ def test_joint_batches_change_batch_statistics_alone(method: Method) -> None:
 
 def test_stem_and_head_are_exact_under_autocast() -> None:
     """What goes into the losses and what comes from the pixels is float32, the rest is not."""
-    made = model("preact_resnet18")
+    made = tiny.model("preact_resnet18")
     kinds: dict[str, set[torch.dtype]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

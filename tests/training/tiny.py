@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 
+from training.checkpoint import ImageShape, build_model
 from training.config import Config, from_dict
 from training.data import Images, Splits
+from training.three_way import ThreeWayModel
 
 
 def values(**sections: Any) -> dict[str, Any]:
@@ -33,6 +35,13 @@ def values(**sections: Any) -> dict[str, Any]:
 
 def config(**sections: Any) -> Config:
     return from_dict(values(**sections))
+
+
+def model(backbone: str = "small_cnn", *, width: int = 2, channels: int = 1) -> ThreeWayModel:
+    """For images of 16 x 16 and three classes, the same weights each time."""
+    torch.manual_seed(0)
+    experiment = config(model={"backbone": backbone, "width": width})
+    return build_model(experiment, ImageShape(channels=channels, height=16, width=16), 3)
 
 
 def images(count: int = 13, *, seed: int = 0, side: int = 16) -> Images:

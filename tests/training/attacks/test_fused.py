@@ -10,7 +10,6 @@ from torch import Tensor
 from tests.training import tiny
 from training.attacks.fused import FusedPGD
 from training.attacks.pgd import PGD, frozen
-from training.checkpoint import ImageShape, build_model
 from training.config import Norm, Way
 from training.threat import ThreatModel
 from training.three_way import ThreeWayModel
@@ -19,9 +18,7 @@ WAYS: tuple[Way, ...] = get_args(Way)
 
 
 def model(backbone: str) -> ThreeWayModel:
-    torch.manual_seed(0)
-    experiment = tiny.config(model={"backbone": backbone, "width": 4})
-    return build_model(experiment, ImageShape(channels=3, height=16, width=16), 3)
+    return tiny.model(backbone, width=4, channels=3)
 
 
 def batch() -> tuple[Tensor, Tensor]:
