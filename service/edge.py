@@ -66,12 +66,12 @@ class Edge:
 
         def hold(size: int) -> None:
             nonlocal read
+            if read + size > self._max_body_bytes:
+                raise BodyTooLarge(self._max_body_bytes)
+            if size and self._held + size > self._max_held_bytes:
+                raise Overloaded(_RETRY_AFTER_S)  # what is refused is not held: others may fit
             read += size
             self._held += size
-            if read > self._max_body_bytes:
-                raise BodyTooLarge(self._max_body_bytes)
-            if self._held > self._max_held_bytes:
-                raise Overloaded(_RETRY_AFTER_S)
 
         announced = headers.get("content-length", "0")
         try:

@@ -29,6 +29,9 @@ _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}  # the others have 8
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # who does not know another cannot decode
 _ONCE = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"iCCP")  # each profile costs an inflation
 
+_READ = (*_CRITICAL, b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")
+_XMP = b"XML:com.adobe.xmp\0\0"  # not compressed, as is its rule
+
 # The seven passes of an interlaced image: left, top, and the steps across and down.
 _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
@@ -109,6 +112,20 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
             raise ImageDamaged
         yield kind, view[at + 8 : end - 4]
         at = end
+
+
+def essential(data: bytes) -> bytes:
+    """A parsed file without chunks that have no say in pixels, colours or orientation.
+
+    Pillow refuses a file for a large colour profile or text, and for odd ancillary chunks.
+    """
+    view, at, kept = memoryview(data), len(SIGNATURE), [memoryview(SIGNATURE)]
+    for kind, content in _chunks(data):
+        end = at + 12 + len(content)
+        if kind in _READ or (kind == b"iTXt" and content[: len(_XMP)] == _XMP):
+            kept.append(view[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _is_misplaced(

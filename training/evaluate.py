@@ -169,10 +169,10 @@ def _identity(subject: Subject, dataset: str | None) -> dict[str, Any]:
 
 def _unfinished(subject: Subject) -> list[str]:
     header = subject.header
-    if header.finished:
-        return []
     if header.config.keep == "best":
         return ["Of all epochs the one that withstood most of an attack on validation images."]
+    if header.finished:
+        return []
     return ["The model was evaluated before its training had finished."]
 
 

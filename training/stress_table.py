@@ -29,7 +29,7 @@ def render(document: Mapping[str, Any]) -> str:
         f"by seed {settings['seed']}; weights `{document['weights_sha256'][:12]}`, trained against "
         f"{document['norm']} {document['eps']}",
         f"- attacks: APGD, {settings['steps']} steps, {settings['targets']} target classes, "
-        f"{settings['restarts']} random start(s) and one from an image that fools the robust way; "
+        f"{settings['restarts']} random start(s) and one from an attack on the robust way alone; "
         "images not rounded",
         f"- run: {document['created']}, code `{short(document['commit'])}`, torch "
         f"{document['torch']}, {document['seconds']:.0f} s",

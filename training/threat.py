@@ -14,6 +14,7 @@ from torch import Tensor
 from training.config import Norm
 
 _TINY = 1e-12  # keeps the direction of a vanishing gradient finite
+_HALVINGS = 12  # of the share of a perturbation that is kept
 _LEVEL = 1e-3  # of a pixel level: what float32 loses on the way from a level and back
 
 
@@ -66,7 +67,8 @@ class ThreatModel:
         """Adversarial images in [0, 1] as uint8 levels, how they travel, still in the ball.
 
         To the nearest level, unless that leaves the ball around `natural` (uint8): then to the
-        nearest one within it for `linf`, and pixel by pixel towards the natural image for l2.
+        nearest one within it for `linf`, and for l2 after the whole perturbation was shortened as
+        little as brings its rounding inside.
         """
         origin = natural.to(torch.float32)
         exact = adversarial * 255.0 - origin
@@ -75,9 +77,14 @@ class ThreatModel:
             reach = math.floor(self.eps * 255.0 + _LEVEL)
             moved = moved.clamp(-reach, reach)
         else:
-            shorter = exact.sign() * (exact.abs() + _LEVEL).floor()
-            far = _length(moved) > self.eps * 255.0 + _LEVEL
-            moved = torch.where(far, shorter, moved)
+            limit = self.eps * 255.0 + _LEVEL
+            shorter, longer = torch.zeros_like(_length(exact)), torch.ones_like(_length(exact))
+            for _ in range(_HALVINGS):
+                middle = (shorter + longer) / 2
+                inside = _length((middle * exact).round()) <= limit
+                shorter = torch.where(inside, middle, shorter)
+                longer = torch.where(inside, longer, middle)
+            moved = torch.where(_length(moved) <= limit, moved, (shorter * exact).round())
         return (origin + moved).clamp(0, 255).to(torch.uint8)
 
     def distance(self, delta: Tensor) -> Tensor:

@@ -75,8 +75,8 @@ def train(
 ) -> Outcome:
     """Run `config` in `folder`, going on from its checkpoint where there is one.
 
-    Where `config.keep` is `best`, the weights of the epoch whose most robust way withstood most of
-    its attack on validation images lie beside it (robust overfitting: Rice et al. 2020).
+    Where `config.keep` is `best`, the weights of the epoch whose robust way withstood most of its
+    attack on validation images lie beside it (robust overfitting: Rice et al. 2020).
     `save_every` is in seconds, beside the save at each epoch's end; `max_steps` ends this call
     early.
 
@@ -89,7 +89,9 @@ def train(
     run = Run(config, splits.train, device)
     before = 0.0
     latest: Checkpoint | None = None
-    if path.exists():
+    if not path.exists():
+        (folder / checkpoint.BEST_FILE).unlink(missing_ok=True)  # of a run that was deleted
+    else:
         latest = checkpoint.load(path)
         run.restore(latest)
         before = latest.header.seconds
@@ -175,8 +177,9 @@ def watch(run: Run, images: Images) -> dict[str, float]:
 
 
 def _robustness(watched: dict[str, float]) -> float:
-    """Of the way that withstands most, [0, 1]."""
-    return max(value for name, value in watched.items() if name.endswith("_attacked"))
+    """Of the robust way, or of the one way that is trained, [0, 1]."""
+    attacked = [value for name, value in watched.items() if name.endswith("_attacked")]
+    return watched.get("robust_attacked", attacked[0])
 
 
 def _check(terms: Terms, step: int) -> None:

@@ -98,6 +98,30 @@ def test_bytes_of_all_requests_are_bounded() -> None:
     asyncio.run(scenario())
 
 
+def test_refused_bytes_take_no_room() -> None:
+    """While the refusal is on its way, what fits is let in."""
+    gate = asyncio.Event()
+
+    async def slow_refusal(request: Request, error: Exception) -> Response:
+        await gate.wait()
+        return await on_error(request, error)
+
+    async def scenario() -> None:
+        edge, first, second = edge_of(read_all), Client(), Client()
+        edge._on_error = slow_refusal
+        first.send(b"12345678", more=True)
+        waiting = asyncio.create_task(first.talk(edge))
+        second.send(b"12345", more=False)
+        refused = asyncio.create_task(second.talk(edge))
+        await asyncio.sleep(0.01)
+        first.send(b"", more=False)
+        assert await waiting == b"8"
+        gate.set()
+        assert await refused == b"Overloaded"
+
+    asyncio.run(scenario())
+
+
 def test_a_body_has_until_the_deadline() -> None:
     async def scenario() -> None:
         client = Client()

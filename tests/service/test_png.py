@@ -243,6 +243,25 @@ def test_chunks_that_change_no_pixel_are_none_of_our_business(chunks: tuple[byte
     assert (read(file(*chunks) + b"and bytes behind")[0] * 255 == GREY[:, :, 0]).all()
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        chunk(b"iCCP", b"wide\0\0" + zlib.compress(bytes(3 << 20))),  # a printer's profile
+        chunk(b"zTXt", b"history\0\0" + zlib.compress(bytes(3 << 20))),
+        chunk(b"iTXt", b"history\0\1\0\0\0" + zlib.compress(bytes(3 << 20))),
+        chunk(b"gAMA", b"\0"),
+        chunk(b"pHYs", b"\0"),
+    ],
+    ids=lambda extra: extra[4:8].decode(),
+)
+def test_large_or_odd_extras_are_passed_over(extra: bytes) -> None:
+    """Pillow would refuse the file for them."""
+    plain = stored(rng.integers(0, 256, (6, 8, 1)), 8, 0)
+    start = len(png.SIGNATURE) + 25
+    with_extra = plain[:start] + extra + plain[start:]
+    assert np.array_equal(read(with_extra), read(plain))
+
+
 def test_no_part_passes_for_the_whole() -> None:
     data = file(header(8, 6), TEXT, PIXELS, TEXT)
     for length in range(9, len(data)):

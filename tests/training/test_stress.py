@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_a_plain_attack_alone_is_held_back(document: dict[str, Any]) -> None:
     alone = near["attacks"]["standard way"]["reject"]
     assert 12 * alone["rejected"]["value"] == pytest.approx(11)
     assert set(near["attacks"]) == {
-        *("standard way", "robust way", "sum of all ways", "unanimous ways", "unflagged error")
+        *("standard way", "robust way", "sum of all ways", "unflagged error", "unanimous ways")
     }
 
 
@@ -70,11 +71,23 @@ def test_alarms_are_cheap(document: dict[str, Any]) -> None:
 
 
 def test_checks_pass_and_fail(document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [check["passed"] for check in document["checks"]] == [True, True]
+    assert [check["passed"] for check in document["checks"]] == [True] * 4
     monkeypatch.setattr(Adaptive, "__call__", lambda self, answer, image, label: image)
     found = Stress(eps=("0.1",), steps=1, targets=1)(examinee.subject(), quiet())
     assert found["checks"][0]["passed"] is False
     assert "**FAILED**: with eps 1" in stress_table.render(found)
+
+
+def test_an_l2_ball_that_holds_every_image(document: dict[str, Any]) -> None:
+    """Of radius 1 it does not: the check would blame the attack."""
+    subject = examinee.subject()
+    attack = replace(subject.header.config.attack, norm="l2", eps="0.2")
+    config = replace(subject.header.config, attack=attack)
+    subject = replace(subject, header=replace(subject.header, config=config))
+    found = Stress(eps=("0.2",), steps=12, targets=1)(subject, quiet())
+    assert found["checks"][0]["name"].startswith("with eps 2 ")  # four pixels
+    assert [check["passed"] for check in found["checks"]] == [True] * 3
+    assert 12 * found["results"][0]["worst"]["strict"]["fooled"]["value"] == pytest.approx(1)
 
 
 def test_the_same_seed_gives_the_same_figures(document: dict[str, Any]) -> None:

@@ -196,6 +196,12 @@ def test_the_best_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert checkpoint.load(tmp_path / checkpoint.RUN_FILE).header.finished
 
 
+def test_a_fresh_run_forgets_an_older_ones_best(tmp_path: Path) -> None:
+    (tmp_path / checkpoint.BEST_FILE).write_bytes(b"of another run")
+    outcome = go(tmp_path)
+    assert checkpoint.of(tmp_path) == outcome.path
+
+
 def test_the_last_epoch_is_kept(tmp_path: Path) -> None:
     outcome = go(tmp_path)
     assert checkpoint.of(tmp_path) == outcome.path

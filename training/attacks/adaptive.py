@@ -7,7 +7,6 @@ and keeps what succeeded. Knows no policy but agreement; the thresholds of score
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,9 +30,21 @@ def consensus(logits: Logits, target: Tensor) -> Tensor:
     return torch.stack([margin(way, target) for way in logits]).amin(dim=0)
 
 
-def agreement(logits: Logits, target: Tensor) -> Tensor:
-    """As `consensus`, over the robust and the non-robust way: what Eq. 12 looks at, (N,)."""
-    return torch.minimum(margin(logits.robust, target), margin(logits.nonrobust, target))
+def margins(logits: Tensor) -> Tensor:
+    """`margin` of every class at once, (N, classes)."""
+    best = logits.topk(2, dim=1).values
+    leads = logits == best[:, :1]
+    return torch.where(leads, logits - best[:, 1:], logits - best[:, :1])
+
+
+def escape(logits: Logits, label: Tensor) -> Tensor:
+    """Eq. 12 silent and the standard way wrong, (N,): above 0 where both are reached.
+
+    The robust and the non-robust way may agree on any class, the true one too: the head is not
+    linear, so the standard way is not the sum of the two.
+    """
+    agreed = torch.minimum(margins(logits.robust), margins(logits.nonrobust)).amax(dim=1)
+    return torch.minimum(-margin(logits.standard, label), agreed)
 
 
 def alarm(logits: Logits, label: Tensor) -> Tensor:
@@ -42,18 +53,6 @@ def alarm(logits: Logits, label: Tensor) -> Tensor:
     With the robust way unmoved at `label`, that is a natural image that Eq. 12 flags.
     """
     return -margin(logits.nonrobust, label)
-
-
-class Succeeded(Protocol):
-    """Which images a finished attack got through, (N,) of bool."""
-
-    def __call__(self, logits: Logits, label: Tensor) -> Tensor: ...
-
-
-def unflagged(logits: Logits, label: Tensor) -> Tensor:
-    """Eq. 12 is silent and the standard way is wrong: a wrong label that is accepted, (N,)."""
-    silent = logits.robust.argmax(dim=1) == logits.nonrobust.argmax(dim=1)
-    return silent & (logits.standard.argmax(dim=1) != label)
 
 
 def unanimous(logits: Logits, label: Tensor) -> Tensor:
@@ -67,15 +66,14 @@ class Adaptive:
     """Consensus on each of the likeliest wrong classes, from random starts and from a robust fool.
 
     `targets` classes an image, by the robust way's logits, as it is the way that is hard to turn;
-    for each, APGD of `steps` from `restarts` random starts and from one that already fools the
-    robust way for that class (found with as many steps).
+    for each, APGD of `steps` from `restarts` random starts, and in small steps from where as many
+    steps brought the robust way alone towards that class.
     """
 
     threat: ThreatModel
     steps: int = 100
     restarts: int = 1
     targets: int = 9
-    succeeded: Succeeded = unanimous
 
     def __call__(self, answer: Answer, image: Tensor, label: Tensor) -> Tensor:
         """Adversarial images (N, C, H, W); one that got through nowhere is its best attempt."""
@@ -83,7 +81,7 @@ class Adaptive:
             natural = answer(image)
             best = image
             best_value = torch.full_like(natural.robust[:, 0], -torch.inf)
-            done = self.succeeded(natural, label)
+            done = unanimous(natural, label)
             order = natural.robust.scatter(1, label[:, None], -torch.inf).argsort(descending=True)
         classes = natural.robust.shape[1]
         for rank in range(min(self.targets, classes - 1)):
@@ -94,7 +92,7 @@ class Adaptive:
                 left = (~done).nonzero()[:, 0]
                 ascent = self._towards(answer, image[left], target[left], dragged=attempt == 0)
                 with torch.no_grad():
-                    through = self.succeeded(answer(ascent.image), label[left])
+                    through = unanimous(answer(ascent.image), label[left])
                 better = through | (ascent.value > best_value[left])
                 best = best.clone()
                 best[left[better]] = ascent.image[better]

@@ -39,10 +39,15 @@ def checkpoints(steps: int) -> Iterator[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class APGD:
-    """`steps` gradients from one start; the step size begins at twice eps."""
+    """`steps` gradients from one start.
+
+    The step size begins at twice eps from a random start, where there is nothing to lose. From a
+    given one it begins at `warm_step` of eps: a step as long as the ball would leave it at once.
+    """
 
     threat: ThreatModel
     steps: int
+    warm_step: float = 0.1
 
     def __call__(self, objective: Objective, image: Tensor, start: Tensor | None = None) -> Ascent:
         """Raise `objective` within the ball around `image`, from `start` or from a random one.
@@ -50,12 +55,13 @@ class APGD:
         `start` is projected to the ball first. An image's value and path do not depend on the
         others of its batch.
         """
+        first = 2.0 if start is None else self.warm_step
         if start is None:
             start = image + self.threat.random_start(image)
         x = self._inside(image, start)
         value, gradient = _ascend(objective, x)
         best, best_value, best_gradient = x, value, gradient
-        size = torch.full_like(value, 2 * self.threat.eps).view(-1, 1, 1, 1)
+        size = torch.full_like(value, first * self.threat.eps).view(-1, 1, 1, 1)
         before, increases = x, torch.zeros_like(value)
         halved, value_then = torch.ones_like(value, dtype=torch.bool), best_value
         marks, last = set(checkpoints(self.steps)), 0

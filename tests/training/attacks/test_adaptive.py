@@ -5,7 +5,15 @@ import torch
 from torch import Tensor
 
 from training.attacks import adaptive
-from training.attacks.adaptive import Adaptive, agreement, consensus, margin, unanimous, unflagged
+from training.attacks.adaptive import (
+    Adaptive,
+    alarm,
+    consensus,
+    escape,
+    margin,
+    margins,
+    unanimous,
+)
 from training.threat import ThreatModel
 from training.three_way import Logits
 
@@ -27,18 +35,33 @@ def test_margin() -> None:
     assert margin(THREE.robust, torch.tensor([2, 2])).tolist() == [-2.5, 3.0]
 
 
+def test_margins_are_those_of_each_class() -> None:
+    for logits_ in (THREE.robust, logits([1.0, 1.0, 0.0], [2.0, 2.0, 2.0])):
+        expected = [margin(logits_, torch.full((2,), index)) for index in range(3)]
+        assert torch.equal(margins(logits_), torch.stack(expected, dim=1))
+
+
 def test_consensus_is_the_weakest_way() -> None:
     assert consensus(THREE, torch.tensor([1, 2])).tolist() == [-2.0, 0.5]
-    assert agreement(THREE, torch.tensor([1, 2])).tolist() == [0.5, 0.5]
 
 
-def test_what_gets_through() -> None:
-    """The first image is named rightly by the standard way; the second wrongly by all."""
-    assert unflagged(THREE, LABEL).tolist() == [False, True]
+def test_unanimous() -> None:
+    """All ways on one wrong class; the ways of the first image differ, those of the second not."""
     assert unanimous(THREE, LABEL).tolist() == [False, True]
     assert unanimous(THREE, torch.tensor([0, 2])).tolist() == [False, False]
+
+
+def test_escape() -> None:
+    """Above zero exactly where the standard way is wrong and Eq. 12 is silent, by the lesser."""
+    assert escape(THREE, LABEL).tolist() == [-2.0, 0.5]
+    agree_on_the_truth = THREE._replace(standard=logits([1.0, 3.0, 0.0], [0.0, 2.0, 5.0]))
+    assert escape(agree_on_the_truth, torch.tensor([0, 1])).tolist() == [0.5, 0.5]
     flagged = THREE._replace(robust=logits([2.0, 2.5, 0.0], [0.0, 6.0, 4.0]))
-    assert unflagged(flagged, LABEL).tolist() == [False, False]
+    assert (escape(flagged, LABEL) < 0).all()
+
+
+def test_alarm() -> None:
+    assert alarm(THREE, LABEL).tolist() == [4.0, 0.5]
 
 
 class Ways:
@@ -94,18 +117,3 @@ def test_an_image_that_is_wrong_from_the_start_is_left(monkeypatch: pytest.Monke
     image = torch.full((2, 1, 2, 2), 0.9)
     attack = Adaptive(threat=ThreatModel(norm="linf", eps=0.1))
     assert torch.equal(attack(Ways(0.2), image, torch.zeros(2, dtype=torch.long)), image)
-
-
-def test_an_unflagged_error_is_enough_where_that_is_asked() -> None:
-    """The standard way is wrong for itself; the others disagree until they are attacked."""
-
-    def ways(image: Tensor) -> Logits:
-        apart = Ways(0.2)(image + torch.tensor([[0.0, 0.1], [0.0, 0.0]]))
-        return apart._replace(standard=torch.tensor([[0.0, 0.0, 9.0]]).expand(len(image), 3))
-
-    image, label = images()
-    assert not unflagged(ways(image), label).any()
-    for succeeded, through in ((unanimous, False), (unflagged, True)):
-        attack = Adaptive(threat=ThreatModel(norm="linf", eps=0.3), steps=20, succeeded=succeeded)
-        found = attack(ways, image, label)
-        assert succeeded(ways(found), label).tolist() == [through] * 3

@@ -71,3 +71,18 @@ def test_images_do_not_depend_on_their_batch() -> None:
     for row in range(4):
         alone = apgd(bowl, image[[row]], start[[row]])
         torch.testing.assert_close(alone.image, together.image[[row]])
+
+
+def test_a_given_start_is_left_in_small_steps() -> None:
+    """A peak beside the start is found, which a step as long as the ball would jump over."""
+
+    def peak(x: Tensor) -> Tensor:
+        return -(x - 0.72).abs().flatten(1).sum(dim=1)
+
+    image = grey()
+    threat = ThreatModel(norm="linf", eps=0.3)
+    start = torch.full_like(image, 0.7)
+    small = APGD(threat=threat, steps=1)(peak, image, start)
+    large = APGD(threat=threat, steps=1, warm_step=2.0)(peak, image, start)
+    assert (small.value > peak(start) + 0.01).all()
+    assert torch.equal(large.image, start)
