@@ -128,6 +128,16 @@ def test_the_printed_answers_are_the_services() -> None:
             assert close(json.loads(printed), answer.json()), file
 
 
+def test_the_stress_figures_are_the_reports() -> None:
+    report = (ROOT / "docs" / "mnist-stress.md").read_text()
+    shown = rows("What an attacker who knows the detector reaches")
+    assert [row[0] for row in shown] == ["0.1", "0.2", "0.3"]
+    for eps, *shares in shown:
+        (reported,) = (line for line in report.splitlines() if line.startswith(f"| {eps} |"))
+        cells = [cell.strip() for cell in reported.strip("|").split("|")]
+        assert shares == [cells[1], cells[3], cells[4]]
+
+
 def test_the_figures_are_the_manifests() -> None:
     manifest = json.loads((ROOT / "models" / "mnist" / "1" / "manifest.json").read_text())
     for _, figure, name in rows("What the shipped model reaches"):
