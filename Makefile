@@ -2,12 +2,17 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 ARGS ?=
+SLOT ?= 0
+RUN ?= runs/cifar10-jpeg-fast
+NAME ?= cifar10-jpeg
+MODELS ?= models
+COUNT ?=
 SERVING = .venv/installed-$(EXTRA)
 
-.PHONY: help serve test check format bench bench-train bench-serve clean
+.PHONY: help serve test check format train-cifar10 bench bench-train bench-serve clean
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1  /p' Makefile
 
 serve: $(SERVING) ## install the service (EXTRA=gpu for CUDA) and start it on port 8080
 	@.venv/bin/parallax serve $(ARGS)
@@ -24,6 +29,15 @@ check: .venv-dev/installed ## lint, types and import contracts
 format: .venv-dev/installed ## let ruff mend layout and imports
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
+
+# One command a slot of GPU time: SLOT=540 stops after so many seconds and leaves a checkpoint that the
+# same command goes on from, on another machine too if RUN is carried there. COUNT=... for fewer images.
+train-cifar10: .venv-dev/installed ## train CIFAR-10 (JPEG) or go on (SLOT=seconds), then evaluate, stress and export
+	timeout --signal=INT $(SLOT) .venv-dev/bin/parallax-train train training/configs/cifar10-jpeg-fast.toml --run $(RUN) $(ARGS)
+	.venv-dev/bin/parallax-train evaluate $(RUN) --data-name "CIFAR-10 (JPEG)" $(if $(COUNT),--count $(COUNT)) \
+		--attack linf:8/255:2/255:20 --attack l2:0.5:0.1:20 --attack l2_sign:0.3:0.1:20
+	-.venv-dev/bin/parallax-train stress $(RUN) --data-name "CIFAR-10 (JPEG)" --eps 2/255 --eps 4/255 --eps 8/255 $(if $(COUNT),--count $(COUNT))
+	.venv-dev/bin/parallax-train export $(RUN) --name $(NAME) --models $(MODELS)
 
 bench: bench-train bench-serve ## images/s of training, requests/s of the service
 

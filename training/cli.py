@@ -73,12 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="for evaluation.json and .md, which are replaced (default: beside the checkpoint)",
     )
-    evaluate.add_argument(
-        "--data-name",
-        metavar="NAME",
-        help='what to quote figures with, e.g. "CIFAR-10 (JPEG)"; the paper\'s stand beside those '
-        "of MNIST and CIFAR-10 (default: by the source)",
-    )
+    _add_data_name(evaluate)
     _add_images(evaluate, count=None)
     _add_device(evaluate)
     evaluate.set_defaults(command="evaluate")
@@ -96,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="for stress.json and .md, which are replaced (default: beside the checkpoint)",
     )
+    _add_data_name(stress)
     _add_images(stress, count=200)
     _add_device(stress)
     stress.set_defaults(command="stress")
@@ -131,6 +127,15 @@ def _add_images(parser: argparse.ArgumentParser, *, count: int | None) -> None:
     )
     parser.add_argument("--data", metavar="SOURCE", help="e.g. mnist:DIR (default: as in training)")
     parser.add_argument("--batch-size", type=_at_least(1), default=250)
+
+
+def _add_data_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-name",
+        metavar="NAME",
+        help='what to quote figures with, e.g. "CIFAR-10 (JPEG)"; the paper\'s stand beside those '
+        "of MNIST and CIFAR-10 (default: by the source)",
+    )
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

@@ -104,6 +104,7 @@ def stress_command(parsed: argparse.Namespace) -> int:
     subject = _subject(parsed)
     stress = Stress(
         eps=asked or (subject.header.config.attack.eps,),
+        dataset=parsed.data_name,
         alarm_eps=parsed.alarm_eps,
         steps=parsed.steps,
         targets=parsed.targets,

@@ -31,7 +31,6 @@ _STEM = "evaluation"
 JSON_FILE, TABLE_FILE = f"{_STEM}.json", f"{_STEM}.md"
 
 _FORMAT = 1
-_KNOWN_DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10"}  # by scheme of the source
 _COST: dict[Way, int] = {"standard": 2, "robust": 1, "nonrobust": 1}  # encoders a step runs
 _NOTES = (
     "Attacks are PGD with one random start, against the true label; the last iterate counts. They "
@@ -139,10 +138,9 @@ def write(document: dict[str, Any], folder: Path) -> Path:
 def _identity(subject: Subject, dataset: str | None) -> dict[str, Any]:
     """Which weights were examined on which images."""
     header, config = subject.header, subject.header.config
-    scheme = subject.source.partition(":")[0]
     everything = len(subject.index) == subject.available
     return {
-        "dataset": dataset or _KNOWN_DATA.get(scheme, subject.source),
+        "dataset": dataset or subject.dataset,
         "split": subject.split,
         "n_images": len(subject.images),
         "weights_sha256": header.weights_sha256,

@@ -50,6 +50,7 @@ class Stress:
     """
 
     eps: tuple[str, ...]
+    dataset: str | None = None  # None: from the data source
     alarm_eps: str = "1/255"
     steps: int = 50
     targets: int = 3
@@ -73,7 +74,7 @@ class Stress:
                 console.print(stress_table.line(results[-1]), highlight=False, soft_wrap=True)
             document = {
                 "format": _FORMAT,
-                "dataset": subject.source.partition(":")[0],
+                "dataset": self.dataset or subject.dataset,
                 "split": subject.split,
                 "n_images": len(subject.images),
                 "index": list(subject.index),

@@ -16,6 +16,8 @@ from training.data import DataError, Images, SplitName
 from training.objective import TRAINED_WAYS
 from training.three_way import ThreeWayModel
 
+_KNOWN_DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10"}  # by scheme of the source
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -29,6 +31,11 @@ class Subject:
     images: Images
     index: tuple[int, ...]
     available: int
+
+    @property
+    def dataset(self) -> str:
+        """What figures are quoted with, where the user gives no name."""
+        return _KNOWN_DATA.get(self.source.partition(":")[0], self.source)
 
     @property
     def ways(self) -> tuple[Way, ...]:

@@ -105,7 +105,7 @@ def test_a_method_of_one_way_has_no_detector() -> None:
 
 def test_table(document: dict[str, Any]) -> None:
     text = stress_table.render(document)
-    assert "12 drawn by seed 0" in text
+    assert "images: MNIST, test split, 12 drawn by seed 0" in text
     assert "trained against linf 0.1" in text
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| 0")]
     assert [row[1].strip() for row in rows] == ["0", "0.1", "0.31"]
@@ -120,10 +120,22 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examinee.write_images(tmp_path / "data", CLASSES)
     source = f"imagefolder:{tmp_path / 'data'}"
     examinee.write_checkpoint(tmp_path / "checkpoint.safetensors", source, CLASSES)
-    options = ["--count", "4", "--steps", "3", "--eps", "0.1", "--eps", "16/255"]
+    options = [
+        "--data-name",
+        "noise",
+        "--count",
+        "4",
+        "--steps",
+        "3",
+        "--eps",
+        "0.1",
+        "--eps",
+        "16/255",
+    ]
     status = main(["stress", str(tmp_path), "--device", "cpu", *options])
     written = json.loads((tmp_path / stress.JSON_FILE).read_text())
     assert [result["eps"] for result in written["results"]] == ["0.1", "16/255"]
+    assert written["dataset"] == "noise"
     assert status == int(not all(check["passed"] for check in written["checks"]))
     printed = capsys.readouterr().out
     assert "eps 16/255, in %: robust way" in printed
