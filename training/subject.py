@@ -35,7 +35,8 @@ class Subject:
     @property
     def dataset(self) -> str:
         """What figures are quoted with, where the user gives no name."""
-        return _KNOWN_DATA.get(self.source.partition(":")[0], self.source)
+        scheme, _, place = self.source.partition(":")
+        return _KNOWN_DATA.get(scheme, f"{scheme}:{Path(place).name}")
 
     @property
     def ways(self) -> tuple[Way, ...]:
