@@ -141,7 +141,7 @@ def _decode(data: bytes, media_type: str, max_pixels: int) -> Image.Image:
     file = None
     if media_type == "image/png":
         file = png.parse(data)
-        data = png.essential(data)
+        data = file.essential
     elif media_type == "image/jpeg":
         jpeg.check_markers(data)
     elif len(data) < 8 + int.from_bytes(data[4:8], "little"):

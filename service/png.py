@@ -44,7 +44,11 @@ _PIECE = 1 << 18  # inflated bytes at a time
 
 @dataclass(frozen=True, slots=True)
 class Png:
-    """The header, and the contents of the tRNS chunk (or none) and of all IDAT chunks."""
+    """The header, and the contents of the tRNS chunk (or none) and of all IDAT chunks.
+
+    `essential` is the file without chunks that have no say in pixels, colours or orientation:
+    Pillow refuses one for a large colour profile or text, and for odd ancillary chunks.
+    """
 
     width: int
     height: int
@@ -53,6 +57,7 @@ class Png:
     interlaced: bool
     transparent: bytes
     compressed: bytes
+    essential: bytes
 
     @property
     def passes(self) -> Iterator[tuple[int, int]]:
@@ -72,7 +77,8 @@ def parse(data: bytes) -> Png:
         ImageDamaged: a checksum is wrong, the header makes no sense, or a chunk is out of place.
     """
     chunks = _chunks(data)
-    before, header = next(chunks)
+    before, whole = next(chunks)
+    header = whole[8:-4]
     if before != b"IHDR" or len(header) != 13:
         raise ImageDamaged
     width, height, depth, colour, *methods, interlaced = struct.unpack(">IIBBBBB", header)
@@ -82,24 +88,34 @@ def parse(data: bytes) -> Png:
         raise ImageDamaged
     seen = {before: header}
     compressed = bytearray()
-    for kind, content in chunks:
+    kept = [memoryview(SIGNATURE), whole]
+    for kind, whole in chunks:
+        content = whole[8:-4]
         if _is_misplaced(kind, content, before, seen):
             raise ImageDamaged
         if kind == b"IDAT":
             compressed += content
         if kind == b"IDAT" or kind in _ONCE:
             seen[kind] = content
+        if kind in _READ or (kind == b"iTXt" and content[: len(_XMP)] == _XMP):
+            kept.append(whole)
         before = kind
     if colour == _PALETTE and b"PLTE" not in seen:
         raise ImageDamaged
     transparent = bytes(seen.get(b"tRNS", b""))
     if transparent and colour in (_GREY, _RGB) and len(transparent) != 2 * _SAMPLES[colour]:
         raise ImageDamaged
-    return Png(width, height, depth, colour, bool(interlaced), transparent, bytes(compressed))
+    return Png(
+        *(width, height, depth, colour, bool(interlaced)),
+        *(transparent, bytes(compressed), b"".join(kept)),
+    )
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and contents of each chunk, IEND the last; the signature is taken as seen."""
+    """Kind and bytes of each chunk, IEND the last; the signature is taken as seen.
+
+    The contents are all but the first eight bytes, length and kind, and the checksum's last four.
+    """
     view = memoryview(data)
     kind, at = b"", len(SIGNATURE)
     while kind != b"IEND":
@@ -110,22 +126,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         checksum = zlib.crc32(view[at + 4 : end - 4])
         if not kind.isalpha() or checksum != int.from_bytes(view[end - 4 : end]):
             raise ImageDamaged
-        yield kind, view[at + 8 : end - 4]
+        yield kind, view[at:end]
         at = end
-
-
-def essential(data: bytes) -> bytes:
-    """A parsed file without chunks that have no say in pixels, colours or orientation.
-
-    Pillow refuses a file for a large colour profile or text, and for odd ancillary chunks.
-    """
-    view, at, kept = memoryview(data), len(SIGNATURE), [memoryview(SIGNATURE)]
-    for kind, content in _chunks(data):
-        end = at + 12 + len(content)
-        if kind in _READ or (kind == b"iTXt" and content[: len(_XMP)] == _XMP):
-            kept.append(view[at:end])
-        at = end
-    return b"".join(kept)
 
 
 def _is_misplaced(

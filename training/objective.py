@@ -39,7 +39,7 @@ def attack_on(config: AttackConfig, way: Way, ramp: float = 1.0) -> PGD:
     """The training attack on one way, ball and step both scaled by `ramp`."""
     step = {"standard": config.standard, "robust": config.robust, "nonrobust": config.nonrobust}
     return PGD(
-        threat=ThreatModel(norm=config.norm, eps=parse_eps(config.eps) * ramp),
+        threat=ThreatModel(norm=config.norm, eps=parse_eps(config.eps)).scaled(ramp),
         steps=step[way].steps,
         step_size=parse_eps(step[way].step_size) * ramp,
     )

@@ -61,6 +61,11 @@ def joined(parts: Sequence[Answers]) -> Answers:
     return {way: np.concatenate([part[way] for part in parts]) for way in parts[0]}
 
 
+def reseed(*numbers: int) -> None:
+    """Make what torch draws next follow from these numbers alone."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
 def natural(
     model: ThreeWayModel, images: Images, ways: Sequence[Way], batch_size: int, device: torch.device
 ) -> Answers:
@@ -81,6 +86,5 @@ def attacked(
     The random start follows from the seed, the way and the batch's `position` alone, so that one
     attack comes out the same whatever ran before it.
     """
-    words = np.random.SeedSequence([seed, WAYS.index(way), position]).generate_state(1)
-    torch.manual_seed(int(words[0]))
+    reseed(seed, WAYS.index(way), position)
     return attack(lambda x: model.way(x, way), to_float(batch.pixels), batch.label)

@@ -201,8 +201,7 @@ class Stress:
         """The ways' labels on the attacked images; random starts follow from seed and position."""
         found = []
         for position, batch in predict.batches(subject.images, self.batch_size, subject.device):
-            words = np.random.SeedSequence([self.seed, position]).generate_state(1)
-            torch.manual_seed(int(words[0]))
+            predict.reseed(self.seed, position)
             attacked = attack(subject.model, to_float(batch.pixels), batch.label)
             found.append(predict.answer(subject.model, attacked, WAYS))
         return Named(**{way: part.argmax(axis=1) for way, part in predict.joined(found).items()})

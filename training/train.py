@@ -99,7 +99,7 @@ def train(
     began = saved = time.monotonic()
     terms: Terms | None = None
 
-    def save() -> Checkpoint:
+    def save(*, best: bool = False) -> Checkpoint:
         if terms is not None:
             _check(terms, run.step)
         snapshot = run.snapshot(seconds=before + time.monotonic() - began)
@@ -108,6 +108,8 @@ def train(
         )
         if not largest < _RUINED:  # a NaN is not, either
             raise _diverged(f"a weight is {largest:.3g}", run.step)
+        if best:
+            checkpoint.save(folder / checkpoint.BEST_FILE, weights_only(snapshot))
         checkpoint.save(path, snapshot)
         return snapshot
 
@@ -118,7 +120,7 @@ def train(
         while run.step < last and not stop_requested():
             started = time.monotonic()
             terms = run.advance()
-            epoch_ended = run.step % run.steps_per_epoch == 0
+            epoch_ended, best = run.step % run.steps_per_epoch == 0, False
             if run.step % _LOG_EVERY == 0 or epoch_ended:
                 _check(terms, run.step)
                 values = _values(terms)
@@ -129,14 +131,11 @@ def train(
                 watched = watch(run, splits.validation)
                 log.record("validation", run.step, watched)
                 log.say(f"epoch {run.step // run.steps_per_epoch:3d}  {_text(watched)}")
-                if config.keep == "best" and _robustness(watched) >= max(
-                    (_robustness(values) for values in log.recorded("validation")), default=0.0
-                ):
-                    _check(terms, run.step)
-                    snapshot = run.snapshot(seconds=before + time.monotonic() - began)
-                    checkpoint.save(folder / checkpoint.BEST_FILE, weights_only(snapshot))
+                if config.keep == "best":
+                    known = [_robustness(values) for values in log.recorded("validation")]
+                    best = known[-1] >= max(known)  # all of them rounded as the log has them
             if epoch_ended or time.monotonic() - saved > save_every:
-                latest = save()
+                latest = save(best=best)
                 saved = time.monotonic()
         if latest is None or latest.header.step < run.step:
             latest = save()

@@ -196,6 +196,13 @@ def test_the_best_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert checkpoint.load(tmp_path / checkpoint.RUN_FILE).header.finished
 
 
+def test_a_first_epoch_is_the_best_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its share is rounded up in the log that it is compared with."""
+    monkeypatch.setattr(train, "watch", lambda run, images: {"robust_attacked": 2 / 3})
+    go(tmp_path, tiny.config(optimizer={"epochs": 1}, keep="best"))
+    assert checkpoint.load(tmp_path / checkpoint.BEST_FILE).header.step == 3
+
+
 def test_a_fresh_run_forgets_an_older_ones_best(tmp_path: Path) -> None:
     (tmp_path / checkpoint.BEST_FILE).write_bytes(b"of another run")
     outcome = go(tmp_path)
