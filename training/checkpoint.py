@@ -235,10 +235,15 @@ def load(path: Path) -> Checkpoint:
 def load_model(path: Path, device: torch.device) -> tuple[ThreeWayModel, Header]:
     """The model to use (averaged weights) in eval mode, and where it came from."""
     checkpoint = load(path)
+    return model_of(checkpoint).to(device), checkpoint.header
+
+
+def model_of(checkpoint: Checkpoint) -> ThreeWayModel:
+    """The model to use, built from what was read, in eval mode on the CPU."""
     header = checkpoint.header
     model = build_model(header.config, header.shape, len(header.classes))
     model.load_state_dict(checkpoint.averaged)
-    return model.eval().to(device), header
+    return model.eval()
 
 
 def weights_only(checkpoint: Checkpoint) -> Checkpoint:

@@ -185,7 +185,8 @@ def export(
         TypeAdapter(contract.Name).validate_python(name)
     except ValidationError as error:
         raise ExportError(f"{name!r} is no name; use a-z, 0-9 and . _ - as in my-mnist") from error
-    model, header = checkpoint.load_model(source, torch.device("cpu"))
+    loaded = checkpoint.load(source)
+    model, header = checkpoint.model_of(loaded), loaded.header
     if len(trained := TRAINED_WAYS[header.config.method]) < len(WAYS):
         raise ExportError(
             f"method {header.config.method} trains the {trained[0]} way alone: its ways cannot "
@@ -199,7 +200,7 @@ def export(
     with new_folder(target) as draft:
         parity = _write_graphs(draft, model, header, ways)
         header = _portable(header)
-        shipped = replace(checkpoint.weights_only(checkpoint.load(source)), header=header)
+        shipped = replace(checkpoint.weights_only(loaded), header=header)
         checkpoint.save(draft / WEIGHTS_FILE, shipped)
         try:
             manifest = contract.Manifest(
