@@ -28,6 +28,7 @@ _CLOSED = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 PositiveInt = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # times a stride it must fit torch's 64 bits
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1e3)]
 
 
 class ConfigError(TrainingError):
@@ -103,6 +104,18 @@ class AttackConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CLOSED)
+class LossConfig:
+    """Weights of Eq. 11's terms beside L_ST, whose weight is 1; 0 leaves a term and its attack out.
+
+    All ones is AAT++; Figure 2b's ablation and a stronger robust way are made of other values.
+    """
+
+    asymmetric: Weight = 1.0  # L_AS, Eq. 7
+    robust: Weight = 1.0  # L_AR, Eq. 9
+    nonrobust: Weight = 1.0  # L_AN, Eq. 10
+
+
+@dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class OptimizerConfig:
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0, le=1e6)]
@@ -141,7 +154,14 @@ class Config:
     model: ModelConfig
     attack: AttackConfig
     optimizer: OptimizerConfig
+    loss: LossConfig = LossConfig()  # of aat++ alone
     compute: ComputeConfig = ComputeConfig()
+
+    def __post_init__(self) -> None:
+        if self.method != "aat++" and self.loss != LossConfig():
+            raise ConfigError(
+                f"loss: the terms of aat++ have weights, method {self.method} has not"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, the inverse of `from_dict`."""
@@ -173,7 +193,7 @@ def _fault(fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return f"{key} is missing"
     if fault["type"] == "value_error":
-        return f"{key}: {fault['ctx']['error']}"
+        return f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
     return f"{key}: {fault['msg']}, not {fault['input']!r}"
 
 

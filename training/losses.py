@@ -57,16 +57,14 @@ def nonrobust_loss(nonrobust: Tensor, label: Tensor, predicted: Tensor) -> Tenso
     return masked_cross_entropy(nonrobust, predicted, kept(predicted, label))
 
 
-def aat_loss(standard: Tensor, asymmetric: Tensor) -> Tensor:
-    """Total of AAT, Eq. 8: L_ST + L_AS."""
-    return standard + asymmetric
-
-
-def aat_plus_plus_loss(
-    standard: Tensor, asymmetric: Tensor, robust: Tensor, nonrobust: Tensor
+def total_loss(
+    standard: Tensor,
+    asymmetric: Tensor | float = 0.0,
+    robust: Tensor | float = 0.0,
+    nonrobust: Tensor | float = 0.0,
 ) -> Tensor:
-    """Total of AAT++, Eq. 11: L_ST + L_AS + L_AR + L_AN."""
-    return aat_loss(standard, asymmetric) + robust + nonrobust
+    """Total of AAT++, Eq. 11: L_ST + L_AS + L_AR + L_AN; of AAT, Eq. 8, without the last two."""
+    return standard + asymmetric + robust + nonrobust
 
 
 def half_half_loss(natural: Tensor, adversarial: Tensor, label: Tensor) -> Tensor:

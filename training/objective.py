@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from training import losses
 from training.attacks.fused import FusedPGD
 from training.attacks.pgd import PGD, frozen
-from training.config import AttackConfig, Config, Method, Way, parse_eps
+from training.config import AttackConfig, Config, LossConfig, Method, Way, parse_eps
 from training.threat import ThreatModel
 from training.three_way import Encoded, ThreeWayModel
 
@@ -24,6 +24,8 @@ TRAINED_WAYS: dict[Method, tuple[Way, ...]] = {
     "aat": ("standard", "robust", "nonrobust"),
     "aat++": ("standard", "robust", "nonrobust"),
 }
+
+_AAT = LossConfig(robust=0.0, nonrobust=0.0)  # Eq. 8 is Eq. 11 without its auxiliary terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class Objective:
         methods: dict[Method, Callable[[], Terms]] = {
             "st": lambda: self._standard_training(model, image, label),
             "at": lambda: self._adversarial_training(model, image, label, ramp),
-            "aat": lambda: self._aat(model, image, label, ramp),
-            "aat++": lambda: self._aat_plus_plus(model, image, label, ramp),
+            "aat": lambda: self._three_way(model, image, label, ramp, _AAT),
+            "aat++": lambda: self._three_way(model, image, label, ramp, self.config.loss),
         }
         short = self.config.precision == "bfloat16"
         with torch.autocast(image.device.type, torch.bfloat16, enabled=short):
@@ -99,40 +101,42 @@ class Objective:
         natural, adversarial = (model.decide_robust(z) for z in encoded)
         return Terms(total=losses.half_half_loss(natural, adversarial, label))
 
-    def _aat(self, model: ThreeWayModel, image: Tensor, label: Tensor, ramp: float) -> Terms:
-        x, named = self._attacked(model, ("standard",), image, label, ramp)
-        z_r, z_r_s = self._encode(model.encoder_robust, image, x["standard"])
-        z_n, z_n_s = self._encode(model.encoder_nonrobust, image, x["standard"])
-        standard = losses.standard_loss(*model.decide(Encoded(z_r, z_n)), label)
-        asymmetric = losses.asymmetric_loss(
-            model.decide_robust(z_r_s), model.decide_nonrobust(z_n_s), label, named["standard"]
-        )
-        return Terms(
-            total=losses.aat_loss(standard, asymmetric),
-            parts={"standard": standard, "asymmetric": asymmetric},
-            kept={"standard": losses.kept(named["standard"], label).mean()},
-        )
-
-    def _aat_plus_plus(
-        self, model: ThreeWayModel, image: Tensor, label: Tensor, ramp: float
+    def _three_way(
+        self, model: ThreeWayModel, image: Tensor, label: Tensor, ramp: float, weights: LossConfig
     ) -> Terms:
-        x, named = self._attacked(model, TRAINED_WAYS["aat++"], image, label, ramp)
-        z_r, z_r_s, z_r_r = self._encode(model.encoder_robust, image, x["standard"], x["robust"])
-        z_n, z_n_s, z_n_n = self._encode(
-            model.encoder_nonrobust, image, x["standard"], x["nonrobust"]
-        )
-        terms = {
-            "standard": losses.standard_loss(*model.decide(Encoded(z_r, z_n)), label),
-            "asymmetric": losses.asymmetric_loss(
-                model.decide_robust(z_r_s), model.decide_nonrobust(z_n_s), label, named["standard"]
-            ),
-            "robust": losses.robust_loss(model.decide_robust(z_r_r), label),
-            "nonrobust": losses.nonrobust_loss(
-                model.decide_nonrobust(z_n_n), label, named["nonrobust"]
-            ),
+        """L_ST and the terms whose weight is not 0, each attack made only where a term needs it."""
+        needed: dict[Way, float] = {
+            "standard": weights.asymmetric,
+            "robust": weights.robust,
+            "nonrobust": weights.nonrobust,
         }
+        made = tuple(way for way, weight in needed.items() if weight)
+        x, named = self._attacked(model, made, image, label, ramp) if made else ({}, {})
+        seen_r = [way for way in made if way != "nonrobust"]
+        seen_n = [way for way in made if way != "robust"]
+        z_r, *rest = self._encode(model.encoder_robust, image, *(x[way] for way in seen_r))
+        attacked_r = dict(zip(seen_r, rest, strict=True))
+        z_n, *rest = self._encode(model.encoder_nonrobust, image, *(x[way] for way in seen_n))
+        attacked_n = dict(zip(seen_n, rest, strict=True))
+        terms = {"standard": losses.standard_loss(*model.decide(Encoded(z_r, z_n)), label)}
+        if "standard" in made:
+            terms["asymmetric"] = weights.asymmetric * losses.asymmetric_loss(
+                model.decide_robust(attacked_r["standard"]),
+                model.decide_nonrobust(attacked_n["standard"]),
+                label,
+                named["standard"],
+            )
+        if "robust" in made:
+            terms["robust"] = weights.robust * losses.robust_loss(
+                model.decide_robust(attacked_r["robust"]), label
+            )
+        if "nonrobust" in made:
+            terms["nonrobust"] = weights.nonrobust * losses.nonrobust_loss(
+                model.decide_nonrobust(attacked_n["nonrobust"]), label, named["nonrobust"]
+            )
+        masked: tuple[Way, ...] = ("standard", "nonrobust")
         return Terms(
-            total=losses.aat_plus_plus_loss(**terms),
+            total=losses.total_loss(**terms),
             parts=terms,
-            kept={way: losses.kept(named[way], label).mean() for way in ("standard", "nonrobust")},
+            kept={way: losses.kept(named[way], label).mean() for way in masked if way in made},
         )

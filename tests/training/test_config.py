@@ -142,6 +142,8 @@ def test_numbers_may_stand_for_text() -> None:
         ({"optimizer": {"milestones": [1, 0]}}, "optimizer.milestones.1: .* not 0"),
         ({"optimizer": {"clip_norm": 0}}, "optimizer.clip_norm: .* not 0"),
         ({"optimizer": {"ema": 1.1}}, "optimizer.ema: .* not 1.1"),
+        ({"loss": {"robust": -1}}, "loss.robust: .* not -1"),
+        ({"method": "aat", "loss": {"robust": 2}}, ": loss: the terms of aat.. have weights"),
     ],
 )
 def test_refuses(sections: dict[str, Any], fault: str) -> None:

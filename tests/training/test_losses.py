@@ -63,8 +63,8 @@ def test_equation(loss: Callable[[], Tensor], value: float) -> None:
 
 def test_totals_are_plain_sums() -> None:
     terms = [torch.tensor(value) for value in (1.0, 20.0, 300.0, 4000.0)]
-    assert float(losses.aat_loss(*terms[:2])) == 21.0  # Eq. 8
-    assert float(losses.aat_plus_plus_loss(*terms)) == 4321.0  # Eq. 11
+    assert float(losses.total_loss(*terms[:2])) == 21.0  # Eq. 8
+    assert float(losses.total_loss(*terms)) == 4321.0  # Eq. 11
 
 
 def test_uniform_logits_cost_the_log_of_the_class_count() -> None:

@@ -88,6 +88,46 @@ def test_attacks_and_terms(
         assert float(terms.total.detach()) == pytest.approx(total)
 
 
+@pytest.mark.parametrize(
+    ("weights", "steps", "parts"),
+    [
+        ({"asymmetric": 0, "robust": 0, "nonrobust": 0}, [], {"standard"}),
+        ({"asymmetric": 0, "nonrobust": 0}, [3], {"standard", "robust"}),
+        ({"robust": 0}, [2, 1], {"standard", "asymmetric", "nonrobust"}),
+    ],
+)
+def test_a_weight_of_zero_leaves_a_term_and_its_attack_out(
+    seen: list[Seen], weights: dict[str, float], steps: list[int], parts: set[str]
+) -> None:
+    terms = Objective(config=config("aat++", loss=weights))(tiny.model(), *batch())
+    assert [call.attack.steps for call in seen] == steps
+    assert set(terms.parts) == parts
+
+
+def test_weights_multiply_their_terms() -> None:
+    weights = {"asymmetric": 2.0, "robust": 3.0, "nonrobust": 0.5}
+    made, parts = tiny.model().eval(), {}
+    for name, loss in (("plain", {}), ("weighted", weights)):
+        torch.manual_seed(0)
+        parts[name] = Objective(config=config("aat++", loss=loss))(made, *batch()).parts
+    for term, value in parts["plain"].items():
+        assert float(parts["weighted"][term].detach()) == pytest.approx(
+            weights.get(term, 1.0) * float(value.detach())
+        )
+
+
+def test_aat_is_aat_plus_plus_without_its_auxiliary_terms() -> None:
+    made = tiny.model().eval()
+    totals = []
+    for experiment in (
+        config("aat"),
+        config("aat++", loss={"robust": 0, "nonrobust": 0}),
+    ):
+        torch.manual_seed(0)
+        totals.append(float(Objective(config=experiment)(made, *batch()).total.detach()))
+    assert totals[0] == totals[1]
+
+
 def test_every_method_names_its_ways() -> None:
     assert set(TRAINED_WAYS) == set(get_args(Method))
 

@@ -27,6 +27,7 @@ def values(**sections: Any) -> dict[str, Any]:
         },
         "optimizer": {"lr": 0.05, "batch_size": 4, "epochs": 3},
         "compute": {},
+        "loss": {},
     }
     for name, value in sections.items():
         base[name] = {**base[name], **value} if isinstance(value, dict) else value
