@@ -159,9 +159,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.method != "aat++" and self.loss != LossConfig():
-            raise ConfigError(
-                f"loss: the terms of aat++ have weights, method {self.method} has not"
-            )
+            raise ConfigError(f"loss: aat++ has terms to weigh, {self.method} has none")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, the inverse of `from_dict`."""

@@ -1,0 +1,1 @@
+"""Plots of the reports: pure functions from arrays to a figure, one kind a file."""
