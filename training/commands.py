@@ -124,6 +124,23 @@ def stress_command(parsed: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
+def report_command(parsed: argparse.Namespace) -> int:
+    """Write the paper's tables with ours."""
+    from training.inversion import Inversion
+    from training.report import Report, read
+
+    documents = [read(place) for place in parsed.evaluations]
+    subject = None
+    if parsed.model is not None:
+        parsed.checkpoint = parsed.model
+        subject = _subject(parsed)
+    report = Report(inversion=Inversion(steps=parsed.inversion_steps, seed=parsed.seed))
+    console = Console()
+    written = report(documents, parsed.out, subject, console)
+    console.print(f"{written[0]}: {len(documents)} evaluations", highlight=False, soft_wrap=True)
+    return 0
+
+
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
     from training import checkpoint
@@ -180,5 +197,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "attack": attack_command,
     "evaluate": evaluate_command,
     "stress": stress_command,
+    "report": report_command,
     "export": export_command,
 }
