@@ -116,6 +116,26 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(report)
     report.set_defaults(command="report")
 
+    shift = stages.add_parser("shift", help="count false alarms on corrupted natural images")
+    shift.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    shift.add_argument(
+        "--corruption",
+        metavar="NAME",
+        action="append",
+        help="e.g. gaussian-noise; may be repeated (default: all)",
+    )
+    shift.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for shift.json, .md, .svg and shift-samples.png, which are replaced "
+        "(default: beside the checkpoint)",
+    )
+    _add_data_name(shift)
+    _add_images(shift, count=1000)
+    _add_device(shift)
+    shift.set_defaults(command="shift")
+
     export = stages.add_parser("export", help="write a model folder that the service accepts")
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     export.add_argument("--name", required=True, help="of the model, e.g. mnist")
