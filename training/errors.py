@@ -9,3 +9,7 @@ Each is declared in the module that raises it first. Anything else is a fault of
 
 class TrainingError(ValueError):
     """A stage cannot go on; the message is a sentence that names what was wrong."""
+
+
+class ToldElsewhere(TrainingError):
+    """Another process of the same run met the fault and says it; this one only ends."""
