@@ -2,7 +2,7 @@
 
 A step's randomness is a function of the seed and the step, so a run that was saved and restored
 equals an uninterrupted one bit for bit where the arithmetic itself repeats: on the CPU, with the
-same number of threads. Knows no files, no clock and no console.
+same number of threads and processes. Knows no files, no clock and no console.
 """
 
 from collections.abc import Callable

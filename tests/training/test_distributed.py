@@ -1,18 +1,23 @@
 """A world by torchrun's variables, and two real processes that agree over gloo."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training import tiny
+from tests.training import examinee, tiny
 from tests.training.crew import crew
+from training import checkpoint
 from training.config import ConfigError
 from training.distributed import World, opened, world_of
 from training.share import WHOLE, Share
 
+ROOT = Path(__file__).parents[2]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -129,3 +134,39 @@ def taking_turns(world: World, file: Path) -> None:
 def test_the_leading_process_goes_first(tmp_path: Path) -> None:
     crew(taking_turns, tmp_path / "turns")
     assert (tmp_path / "turns").read_text() == "0\n1\n"
+
+
+@pytest.mark.slow
+def test_torchrun_is_stopped_by_hand_and_leaves_a_checkpoint(tmp_path: Path) -> None:
+    examinee.write_images(tmp_path / "data", ("cat", "dog"), count=4)
+    run = tmp_path / "run"
+    overrides = [
+        f"data.source=imagefolder:{tmp_path / 'data'}",
+        *("data.validation=2", "data.calibration=2", "model.width=1", "optimizer.batch_size=4"),
+        "optimizer.epochs=100000",
+    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    training = ["training.cli", "train", str(ROOT / "training" / "configs" / "mnist-fast.toml")]
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [
+                *(*torchrun, "--nproc-per-node", "2", "-m", "--"),
+                *(*training, *overrides, "--run", str(run), "--device", "cpu"),
+            ],
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while process.poll() is None and not (run / checkpoint.RUN_FILE).exists():
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+    printed = output.read_text()
+    step = checkpoint.load(run / checkpoint.RUN_FILE).header.step
+    assert f"checkpoint.safetensors: step {step}, stopped; the same command goes on" in printed
+    assert printed.count("on 4 images, 2 x cpu") == 1
