@@ -3,8 +3,8 @@
     options, TOML > data > checkpoint > steps > export > files          TrainingError
     ConfigError   DataError CheckpointError RunError ExportError OutputError
 
-Each is declared in the module that raises it first, but for the one that `cli` treats apart. Anything
-else is a fault of the program.
+Each is declared in the module that raises it first, but for the one that `cli` treats apart.
+Anything else is a fault of the program.
 """
 
 
