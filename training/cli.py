@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from training.errors import TrainingError
+from training.errors import ToldElsewhere, TrainingError
 
 _WAYS = ["standard", "robust", "nonrobust"]
 _ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         status = COMMANDS[parsed.command](parsed)
+    except ToldElsewhere:
+        return 1
     except TrainingError as error:
         print(f"parallax-train: {error}", file=sys.stderr)  # noqa: T201  # a command line speaks
         return 1

@@ -19,28 +19,31 @@ from training.subject import Subject, load
 
 def train_command(parsed: argparse.Namespace) -> int:
     """Start or go on with a run; 130 where it was stopped early."""
-    from training import config, data
+    from training import config, data, distributed
     from training.train import train
 
-    console = Console()
-    experiment = config.load(parsed.config, tuple(parsed.overrides))
-    splits = data.load(experiment.data)
-    device = choose(parsed.device)
-    folder = parsed.run or Path("runs") / experiment.name
-    console.print(
-        f"{experiment.name}: {experiment.method} on {len(splits.train)} images, {device}, {folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    outcome = train(
-        experiment,
-        splits,
-        folder,
-        device=device,
-        console=console,
-        save_every=parsed.save_every,
-        max_steps=parsed.max_steps,
-    )
+    with distributed.opened(parsed.device) as world:
+        console = Console(quiet=not world.leads)
+        with world.together():
+            experiment = config.load(parsed.config, tuple(parsed.overrides))
+        with world.in_turn():
+            splits = data.load(experiment.data)
+        folder = parsed.run or Path("runs") / experiment.name
+        console.print(
+            f"{experiment.name}: {experiment.method} on {len(splits.train)} images, {world}, "
+            f"{folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        outcome = train(
+            experiment,
+            splits,
+            folder,
+            world=world,
+            console=console,
+            save_every=parsed.save_every,
+            max_steps=parsed.max_steps,
+        )
     header = outcome.checkpoint.header
     state = "finished" if outcome.finished else "stopped; the same command goes on"
     console.print(f"{outcome.path}: step {header.step}, {state}", highlight=False, soft_wrap=True)
