@@ -24,7 +24,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: the place cannot be written to.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
