@@ -12,7 +12,7 @@ from pathlib import Path
 from training.errors import TrainingError
 
 _WAYS = ["standard", "robust", "nonrobust"]
-_QUICK = 1000  # images: under three minutes for the shipped MNIST model on two cores
+_QUICK = 1000  # images: 80 s of CPU time for the shipped MNIST model
 _ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
 _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the model's threat model)"
 
@@ -139,8 +139,8 @@ def _add_images(parser: argparse.ArgumentParser, *, count: int | None, quick: bo
             const=_QUICK,
             default=count,
             dest="count",
-            help=f"{_QUICK} images at most: for the shipped MNIST model under five minutes on two "
-            "CPU cores",
+            help=f"{_QUICK} images at most: under five minutes for the shipped MNIST model on two "
+            "CPU cores (where they are busy, with OMP_NUM_THREADS=1)",
         )
     parser.add_argument(
         "--seed", type=_at_least(0), default=0, help="of the images drawn and the attack"
