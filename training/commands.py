@@ -130,6 +130,52 @@ def stress_command(parsed: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
+def report_command(parsed: argparse.Namespace) -> int:
+    """Write the paper's tables with ours."""
+    from training.inversion import Inversion
+    from training.report import Report, read
+
+    documents = [read(place) for place in parsed.evaluations]
+    subject = None
+    if parsed.model is not None:
+        parsed.checkpoint = parsed.model
+        subject = _subject(parsed)
+    report = Report(inversion=Inversion(steps=parsed.inversion_steps, seed=parsed.seed))
+    console = Console()
+    written = report(documents, parsed.out, subject, console)
+    console.print(f"{written[0]}: {len(documents)} evaluations", highlight=False, soft_wrap=True)
+    return 0
+
+
+def shift_command(parsed: argparse.Namespace) -> int:
+    """Corrupt natural images, count the alarms, write the report with its pictures."""
+    from training.files import ready_folder
+    from training.shift import TABLE_FILE, Shift, write
+
+    shift = Shift(
+        corruptions=tuple(dict.fromkeys(parsed.corruption or ())),
+        dataset=parsed.data_name,
+        seed=parsed.seed,
+        batch_size=parsed.batch_size,
+    )
+    subject = _subject(parsed)
+    calibration = load(
+        parsed.checkpoint,
+        split="calibration",
+        count=None,
+        seed=parsed.seed,
+        source=parsed.data,
+        device=choose(parsed.device),
+    )
+    folder = _out(parsed)
+    ready_folder(folder)
+    console = Console()
+    document = shift(subject, calibration, console)
+    path = write(document, shift.samples(subject), folder)
+    console.print(f"{path} and {TABLE_FILE} beside it", highlight=False, soft_wrap=True)
+    return 0
+
+
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
     from training import checkpoint
@@ -186,5 +232,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "attack": attack_command,
     "evaluate": evaluate_command,
     "stress": stress_command,
+    "report": report_command,
+    "shift": shift_command,
     "export": export_command,
 }

@@ -3,6 +3,7 @@
 Plain JSON types from a subject and what its ways answered. Neither asks a model nor writes a file.
 """
 
+import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -118,6 +119,7 @@ def _identity(subject: Subject, dataset: str | None) -> dict[str, Any]:
         "model": {
             "name": config.name,
             "method": config.method,
+            "loss": dataclasses.asdict(config.loss),
             "backbone": config.model.backbone,
             "norm": config.attack.norm,
             "eps": config.attack.eps,

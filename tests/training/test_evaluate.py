@@ -120,6 +120,7 @@ def test_says_what_was_measured_on_what(document: dict[str, Any]) -> None:
     assert document["model"] == {
         "name": "examinee",
         "method": "aat++",
+        "loss": {"asymmetric": 1.0, "robust": 1.0, "nonrobust": 1.0},
         "backbone": "small_cnn",
         "norm": "linf",
         "eps": "0.1",
