@@ -75,7 +75,7 @@ def evaluate_command(parsed: argparse.Namespace) -> int:
     from training.files import ready_folder
 
     asked = tuple(dict.fromkeys(setting.parse(text) for text in parsed.attack or ()))
-    part = share.parse(parsed.shard)
+    part = shard.parse(parsed.shard)
     subject = _subject(parsed)
     evaluation = Evaluation(
         attacks=asked or (setting.usual(subject.header.config.attack),),

@@ -29,7 +29,7 @@ from training.data import Images, to_float
 from training.files import OutputError, write_report
 from training.plots import style
 from training.scratch import Part, Scratch
-from training.share import WHOLE, Share
+from training.shard import WHOLE, Shard
 from training.subject import Subject
 
 _STEM = "evaluation"
@@ -93,7 +93,7 @@ class Evaluation:
     batch_size: int = 250
 
     def __call__(
-        self, subject: Subject, scratch: Scratch, console: Console, share: Share = WHOLE
+        self, subject: Subject, scratch: Scratch, console: Console, share: Shard = WHOLE
     ) -> Collected | None:
         """Ask what the share lacks; all answers, or None and a line while others' are missing.
 
@@ -235,7 +235,7 @@ def _collected(subject: Subject, parts: Sequence[Part]) -> Collected:
 
 
 def _missing(
-    scratch: Scratch, batches: Sequence[Batch], found: Sequence[Part | None], share: Share
+    scratch: Scratch, batches: Sequence[Batch], found: Sequence[Part | None], share: Shard
 ) -> str:
     """One line on what is not there, by share."""
     absent = {batch for batch, part in zip(batches, found, strict=True) if part is None}

@@ -19,7 +19,7 @@ from training.evaluate import Collected, Evaluation
 from training.figures import NAMES
 from training.files import OutputError
 from training.scratch import Part, Scratch
-from training.share import parse
+from training.shard import parse
 from training.subject import Subject
 
 STRONG = setting.parse("linf:0.1:0.05:10")

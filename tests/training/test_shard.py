@@ -2,22 +2,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training import share
+from training import shard
 from training.config import ConfigError
-from training.share import WHOLE, Share
+from training.shard import WHOLE, Shard
 
 
 def test_by_hand() -> None:
-    assert share.parse("2/3").of("abcdefg") == "be"
+    assert shard.parse("2/3").of("abcdefg") == "be"
     assert WHOLE.of("abc") == "abc"
-    assert share.parse("1/1") == WHOLE
-    assert str(share.parse("2/3")) == "2/3"
-    assert share.parse("3/4").of("ab") == ""
+    assert shard.parse("1/1") == WHOLE
+    assert str(shard.parse("2/3")) == "2/3"
+    assert shard.parse("3/4").of("ab") == ""
 
 
 @given(count=st.integers(1, 9), units=st.lists(st.integers(), unique=True))
 def test_shares_are_all_of_it_without_overlap(count: int, units: list[int]) -> None:
-    parts = [one.of(units) for one in Share(number=1, count=count).all()]
+    parts = [one.of(units) for one in Shard(number=1, count=count).all()]
     assert len(parts) == count
     assert sorted(unit for part in parts for unit in part) == sorted(units)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -28,4 +28,4 @@ def test_shares_are_all_of_it_without_overlap(count: int, units: list[int]) -> N
 )
 def test_what_is_no_share(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a share; write K/N"):
-        share.parse(text)
+        shard.parse(text)

@@ -13,7 +13,7 @@ Unit = TypeVar("Unit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class Shard:
     """The `number`-th of `count` shares, counted from 1."""
 
     number: int = 1
@@ -26,15 +26,15 @@ class Share:
         """Every `count`-th unit, so that all shares get cheap and costly ones alike."""
         return units[self.number - 1 :: self.count]
 
-    def all(self) -> list["Share"]:
+    def all(self) -> list["Shard"]:
         """All shares that the work is cut into, this one among them."""
-        return [Share(number=number, count=self.count) for number in range(1, self.count + 1)]
+        return [Shard(number=number, count=self.count) for number in range(1, self.count + 1)]
 
 
-WHOLE = Share()
+WHOLE = Shard()
 
 
-def parse(text: str) -> Share:
+def parse(text: str) -> Shard:
     """Read `K/N`, e.g. `2/3`.
 
     Raises:
@@ -42,7 +42,7 @@ def parse(text: str) -> Share:
     """
     number, _, count = text.partition("/")
     if all(part.isascii() and part.isdigit() for part in (number, count)):
-        share = Share(number=int(number), count=int(count))
-        if 1 <= share.number <= share.count:
-            return share
+        shard = Shard(number=int(number), count=int(count))
+        if 1 <= shard.number <= shard.count:
+            return shard
     raise ConfigError(f"{text!r} is not a share; write K/N with K from 1 to N, as in 2/3")
