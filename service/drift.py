@@ -8,6 +8,7 @@ distribution functions, here at the edges only and so at most the true one.
 Knows scores; neither models nor who looks at the numbers.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from math import nan
@@ -58,10 +59,10 @@ def ks_distance(expected: Counts, observed: Counts) -> float:
 
 
 class DriftMonitor:
-    """The latest `window` scores against a reference; a byte or two and no search an image more."""
+    """The latest `window` scores against a reference; a binary search in a few edges an image."""
 
     def __init__(self, edges: Sequence[float], counts: Sequence[int], window: int) -> None:
-        self._edges = np.asarray(edges, np.float64)
+        self._edges = tuple(edges)
         self._expected = np.asarray(counts, np.int64)
         self._observed = np.zeros(len(counts), np.int64)
         self._places: deque[int] = deque()
@@ -71,8 +72,7 @@ class DriftMonitor:
         """Take one score in, and the oldest out where the window is full."""
         if len(self._places) == self._window:
             self._observed[self._places.popleft()] -= 1
-        place = int(np.searchsorted(self._edges, score, side="right")) - 1
-        place = min(place, len(self._observed) - 1)
+        place = min(bisect_right(self._edges, score), len(self._observed)) - 1
         self._places.append(place)
         self._observed[place] += 1
 
