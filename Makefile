@@ -32,12 +32,14 @@ format: .venv-dev/installed ## let ruff mend layout and imports
 
 # One command a slot of GPU time: SLOT=540 stops after so many seconds and leaves a checkpoint that the
 # same command goes on from, on another machine too if RUN is carried there. COUNT=... for fewer images.
-train-cifar10: .venv-dev/installed ## train CIFAR-10 (JPEG) or go on (SLOT=seconds), then evaluate, stress and export
+# The weights are rounded to half precision before anything is measured: what is measured is shipped.
+train-cifar10: .venv-dev/installed ## train CIFAR-10 (JPEG) or go on (SLOT=seconds), then round, evaluate, stress and export
 	timeout --signal=INT $(SLOT) .venv-dev/bin/parallax-train train training/configs/cifar10-jpeg-fast.toml --run $(RUN) $(ARGS)
-	.venv-dev/bin/parallax-train evaluate $(RUN) --data-name "CIFAR-10 (JPEG)" $(if $(COUNT),--count $(COUNT)) \
+	.venv-dev/bin/parallax-train round $(RUN)
+	.venv-dev/bin/parallax-train evaluate $(RUN)/float16 --data-name "CIFAR-10 (JPEG)" $(if $(COUNT),--count $(COUNT)) \
 		--attack linf:8/255:2/255:20 --attack l2:0.5:0.1:20 --attack l2_sign:0.3:0.1:20
-	-.venv-dev/bin/parallax-train stress $(RUN) --data-name "CIFAR-10 (JPEG)" --eps 2/255 --eps 4/255 --eps 8/255 $(if $(COUNT),--count $(COUNT))
-	.venv-dev/bin/parallax-train export $(RUN) --name $(NAME) --models $(MODELS)
+	-.venv-dev/bin/parallax-train stress $(RUN)/float16 --data-name "CIFAR-10 (JPEG)" --eps 2/255 --eps 4/255 --eps 8/255 $(if $(COUNT),--count $(COUNT))
+	.venv-dev/bin/parallax-train export $(RUN)/float16 --name $(NAME) --models $(MODELS)
 
 bench: bench-train bench-serve ## images/s of training, requests/s of the service
 

@@ -96,6 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(stress)
     stress.set_defaults(command="stress")
 
+    rounding = stages.add_parser("round", help="round weights to half precision, to ship half")
+    rounding.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    rounding.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for weights.safetensors, which is replaced (default: float16 beside the checkpoint)",
+    )
+    rounding.set_defaults(command="round")
+
     export = stages.add_parser("export", help="write a model folder that the service accepts")
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     export.add_argument("--name", required=True, help="of the model, e.g. mnist")

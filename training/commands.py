@@ -124,6 +124,22 @@ def stress_command(parsed: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
+def round_command(parsed: argparse.Namespace) -> int:
+    """Write rounded weights beside the run's."""
+    from training import checkpoint, rounding
+
+    source = checkpoint.of(parsed.checkpoint)
+    made = rounding.rounded(checkpoint.load(source))
+    path = (parsed.out or source.parent / rounding.FOLDER) / checkpoint.WEIGHTS_FILE
+    checkpoint.save(path, made)
+    Console().print(
+        f"{path}: {rounding.summary(made.averaged)}, {path.stat().st_size / 2**20:.1f} MiB",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
     from training import checkpoint
@@ -180,5 +196,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "attack": attack_command,
     "evaluate": evaluate_command,
     "stress": stress_command,
+    "round": round_command,
     "export": export_command,
 }
