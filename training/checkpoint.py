@@ -12,15 +12,17 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic.dataclasses
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from training import backbones, graph
-from training.config import Config, from_dict
+from training.config import Config, PositiveInt, faults, from_dict
 from training.data import Images
 from training.errors import TrainingError
 from training.files import OutputError
@@ -35,20 +37,23 @@ AVERAGED = "averaged."  # begins the names of weights to use, in either kind of 
 
 _KEY = "parallax"  # one JSON document in the file's metadata
 _FORMAT = 1
+_CLOSED = ConfigDict(extra="forbid")
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class CheckpointError(TrainingError):
     """The file is not a checkpoint of ours, or not of this experiment."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class ImageShape:
-    channels: int
-    height: int
-    width: int
+    channels: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class Header:
     """What a checkpoint says of itself. `seconds` is the time trained so far.
 
@@ -57,9 +62,9 @@ class Header:
 
     config: Config
     shape: ImageShape
-    classes: tuple[str, ...]
-    step: int
-    steps_per_epoch: int
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    step: Count
+    steps_per_epoch: PositiveInt
     seconds: float
     commit: str
     data_sha256: str
@@ -182,7 +187,7 @@ def describe(checkpoint: Checkpoint) -> str:
     document = {
         "format": _FORMAT,
         "state_sha256": state_digest(checkpoint),
-        **{key: value for key, value in vars(header).items() if key not in ("config", "shape")},
+        **vars(header),
         "config": header.config.as_dict(),
         "shape": vars(header.shape),
     }
@@ -210,7 +215,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, partial, metadata={_KEY: describe(checkpoint)})
         partial.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise OutputError(f"cannot write {path}: {error}") from error
     finally:
         with contextlib.suppress(OSError):
@@ -234,14 +241,14 @@ def load(path: Path) -> Checkpoint:
             group, _, rest = name.partition(".")
             groups[group][rest] = tensor
         document["config"] = from_dict(document["config"])
-        document["shape"] = ImageShape(**document["shape"])
-        document["classes"] = tuple(document["classes"])
-        document["earlier"] = tuple(document.get("earlier", ()))
-        checkpoint = Checkpoint(header=Header(**document), **groups)
+        header = TypeAdapter(Header).validate_python(document)
     except CheckpointError:
         raise
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: the header is damaged: {faults(error)}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
+    checkpoint = Checkpoint(header=header, **groups)
     if weights_digest(checkpoint.averaged) != checkpoint.header.weights_sha256:
         raise CheckpointError(f"{path}: the weights do not match their hash")
     if state is not None and state != state_digest(checkpoint):
@@ -276,10 +283,17 @@ def load_model(path: Path, device: torch.device) -> tuple[ThreeWayModel, Header]
 
 
 def model_of(checkpoint: Checkpoint) -> ThreeWayModel:
-    """The model to use, built from what was read, in eval mode on the CPU."""
+    """The model to use, built from what was read, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: the weights are those of another network.
+    """
     header = checkpoint.header
     model = build_model(header.config, header.shape, len(header.classes))
-    model.load_state_dict(checkpoint.averaged)
+    try:
+        model.load_state_dict(checkpoint.averaged)
+    except RuntimeError as error:
+        raise CheckpointError("the weights do not fit the network that the config names") from error
     return model.eval()
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from service import manifest as contract
 from training import card, checkpoint, graph
 from training.checkpoint import AVERAGED, Checkpoint, CheckpointError, Header
-from training.config import Way, parse_eps
+from training.config import Way, faults, parse_eps
 from training.errors import TrainingError
 from training.files import new_folder, write_text
 from training.graph import OneWayGraph, ThreeWayGraph
@@ -32,6 +32,7 @@ from training.predict import WAYS
 
 LOGIT_TOLERANCE = 1e-3
 CARD_FILE = "CARD.md"
+ESSENTIAL = ("accuracy_standard_natural", "false_alarm_rate")  # whatever else was measured
 _GOLDEN_IMAGES = 8
 _PARITY_IMAGES = 256
 _ROUNDED = (
@@ -165,11 +166,7 @@ def export(
                 parity=parity,
             )
         except ValidationError as error:
-            fault = error.errors()[0]
-            place = ".".join(str(part) for part in fault["loc"])
-            raise ExportError(
-                f"the manifest would break the contract: {place}: {fault['msg']}"
-            ) from error
+            raise ExportError(f"the manifest would break the contract: {faults(error)}") from error
         write_text(draft / CARD_FILE, card.render(manifest.model_dump(mode="json")))
         contract.write_manifest(manifest, draft)
     return target
@@ -243,6 +240,8 @@ def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
                 f"{path} has no attack of {attack.norm} {attack.eps} on test images, "
                 "what the model was trained against"
             )
+        if absent := [name for name in ESSENTIAL if result["metrics"].get(name) is None]:
+            raise ExportError(f"{path} does not say {' and '.join(absent)}")
         return contract.Evaluation(
             dataset=document["dataset"],
             split=document["split"],
@@ -260,6 +259,8 @@ def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
         )
     except ExportError:
         raise
+    except ValidationError as error:
+        raise ExportError(f"{path} is not an evaluation: {faults(error)}") from error
     except FileNotFoundError as error:
         raise ExportError(f"there is no {path}; run `parallax-train evaluate` first") from error
     except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:

@@ -30,7 +30,7 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -68,25 +68,26 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A draft folder to fill; it becomes `path` at the end, or goes if the block fails.
 
     Raises:
-        OutputError: `path` is a file or holds something, or its place cannot be written to.
+        OutputError: `path` is a file or holds something, its place cannot be written to, or the
+            block ran out of space.
     """
     path = path.resolve()  # `.` has no name
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    absent = [folder for folder in path.parents if not folder.exists()]
     try:
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file; choose a folder that is new or empty")
         if path.is_dir() and any(path.iterdir()):
             raise OutputError(f"{path} is not empty; choose a folder that is new or empty")
         draft.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    try:
         yield draft
-        try:
-            if path.is_dir():
-                path.rmdir()
-            draft.rename(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        if path.is_dir():
+            path.rmdir()
+        draft.rename(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):  # one that holds something, as `path`
+            for folder in absent:
+                folder.rmdir()
