@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import decision
+from service import decision, scores
 from training import metrics
 
 few_values = st.lists(st.integers(0, 5), min_size=1, max_size=20)  # few values, so many ties
@@ -53,7 +53,7 @@ class TestScore:
         generator = np.random.default_rng(0)
         robust, nonrobust = generator.normal(0, 4, (2, 200, 10)).astype(np.float32)
         named = nonrobust.argmax(axis=1)
-        served = decision.disbelief(decision.softmax(robust), named)
+        served = scores.disbelief(scores.softmax(robust), named)
         assert metrics.score(robust, nonrobust) == pytest.approx(served, abs=1e-12)
         flags = metrics.flagged(robust.argmax(axis=1), named)
         assert (flags == decision.disagreement(robust.argmax(axis=1), named)).all()
