@@ -5,10 +5,8 @@ step's is derived from the seed and the step. Writing is atomic, so a crash leav
 checkpoint whole. Knows the model's shape and its config, not the loop.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,14 @@ import pydantic.dataclasses
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from training import backbones, graph
 from training.config import Config, PositiveInt, faults, from_dict
 from training.data import Images
 from training.errors import TrainingError
-from training.files import OutputError
+from training.files import write_bytes
 from training.graph import GraphError
 from training.three_way import ThreeWayModel
 
@@ -210,18 +208,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         for group, content in groups.items()
         for name, tensor in content.items()
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={_KEY: describe(checkpoint)})
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_bytes(path, serialize(tensors, metadata={_KEY: describe(checkpoint)}))
 
 
 def load(path: Path) -> Checkpoint:
