@@ -49,13 +49,13 @@ train-cifar10: .venv-dev/installed ## train CIFAR-10 (JPEG) or go on (SLOT=secon
 # was stopped. On CIFAR-10 (JPEG): EXPERIMENT=training/configs/cifar10-jpeg-fast.toml TAG=cifar10
 # EVALUATE='--data-name "CIFAR-10 (JPEG)" --attack linf:8/255:2/255:20 --attack l2_sign:0.3:0.1:20'.
 reproduce: .venv-dev/installed ## train, evaluate and report the paper's methods (EXPERIMENT=, TAG=, ARGS=overrides)
-	@set -e; for run in "st method=st" "at method=at" "aat method=aat" "aatpp method=aat++" \
+	@set -e; made=; for run in "st method=st" "at method=at" "aat method=aat" "aatpp method=aat++" \
 		"lst loss.asymmetric=0 loss.robust=0 loss.nonrobust=0" "lar loss.nonrobust=0"; do \
 		set -- $$run; name=$(TAG)-$$1; shift; \
 		.venv-dev/bin/parallax-train train $(EXPERIMENT) name=$$name "$$@" $(ARGS); \
 		.venv-dev/bin/parallax-train evaluate runs/$$name $(EVALUATE) $(if $(COUNT),--count $(COUNT)); \
-	done
-	.venv-dev/bin/parallax-train report --paper runs/$(TAG)-* --out $(REPORT)
+		made="$$made runs/$$name"; \
+	done; .venv-dev/bin/parallax-train report --paper $$made --out $(REPORT)
 
 bench: bench-train bench-serve ## images/s of training, requests/s of the service
 
