@@ -81,9 +81,10 @@ def _provenance(document: Mapping[str, Any]) -> list[str]:
         f"- images: {document['dataset']}, {document['split']} split, {document['n_images']} drawn "
         f"by seed {settings['seed']}; weights `{document['weights_sha256'][:12]}`, trained against "
         f"{document['norm']} {document['eps']}",
-        f"- attacks: {len(document['results'][0]['attacks'])} of {settings['steps']} steps; those "
-        f"for agreement on {settings['targets']} target classes from {settings['restarts']} random "
-        "start(s) and from an attack on the robust way alone; images not rounded",
+        f"- attacks: {len(document['results'][0]['attacks'])}, ours of {settings['steps']} steps or "
+        f"more; those for agreement on {settings['targets']} target classes, each from "
+        f"{settings['restarts']} random start(s) and from an attack on the robust way alone; images "
+        "not rounded",
         f"- thresholds of the score: natural images of the calibration split, "
         f"{document['n_calibration']}",
         f"- run: {document['created']}, code `{short(document['commit'])}`, torch "
@@ -96,13 +97,13 @@ def _policies(document: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             policy["name"],
-            policy["words"],
             "" if policy["threshold"] is None else f"{policy['threshold']:.3g}",
             _interval(natural[policy["name"]]["false_alarms"]),
         ]
         for policy in document["policies"]
     ]
-    return table(["policy", "what it does", "threshold", "natural images flagged"], rows)
+    words = [f"- policy *{policy['name']}*: {policy['words']}" for policy in document["policies"]]
+    return [*words, "", *table(["policy", "threshold", "natural images flagged"], rows)]
 
 
 def _headline(document: Mapping[str, Any]) -> list[str]:

@@ -21,7 +21,8 @@ from training.threat import ThreatModel
 class Lagrangian:
     """APGD of `steps` down cross entropy + weight * score, once a weight; the best of them is kept.
 
-    Both towards the wrong class that the standard way is nearest to naming at each step.
+    Both towards the wrong class that the robust way is nearest to naming at each step, which gets
+    further than the standard way's: the other ways follow easily.
     """
 
     threat: ThreatModel

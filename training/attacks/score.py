@@ -71,8 +71,8 @@ def quiet_error(logits: Logits, label: Tensor, threshold: float) -> Tensor:
 
 
 def wrong_class(logits: Logits, label: Tensor) -> Tensor:
-    """The wrong class that the standard way is nearest to naming, (N,)."""
-    return logits.standard.scatter(1, label[:, None], -torch.inf).argmax(dim=1)
+    """The wrong class that the robust way is nearest to naming, (N,): it is the hardest to turn."""
+    return logits.robust.scatter(1, label[:, None], -torch.inf).argmax(dim=1)
 
 
 def likelihood(logits: Logits, target: Tensor) -> Tensor:

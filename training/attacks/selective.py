@@ -21,6 +21,8 @@ _TINY = 1e-30  # of a squared length
 class Selective:
     """`steps` steps of `step` times eps from a random start; the best image on the way is kept.
 
+    The score is lowered towards the wrong class that the robust way is nearest to naming.
+
     Where `orthogonal`, the gradient of the score loses what it has in common with the gradient of
     the standard way's margin, so that a step on the score does not undo the error it hides.
     """
@@ -49,13 +51,14 @@ class Selective:
         logits = answer(x)
         error = -margin(logits.standard, label)
         quiet = likelihood(logits, wrong_class(logits, label))
-        wrong = error.detach() > 0
+        wrong, value = error.detach() > 0, merit(logits, label).detach()
+        if not self.orthogonal:
+            (gradient,) = torch.autograd.grad(torch.where(wrong, quiet, error).sum(), x)
+            return gradient, value
         (of_error,) = torch.autograd.grad(error.sum(), x, retain_graph=True)
         (of_score,) = torch.autograd.grad(quiet.sum(), x)
-        if self.orthogonal:
-            of_score = without(of_score, of_error)
-        gradient = torch.where(wrong.view(-1, 1, 1, 1), of_score, of_error)
-        return gradient, merit(logits, label).detach()
+        of_score = without(of_score, of_error)
+        return torch.where(wrong.view(-1, 1, 1, 1), of_score, of_error), value
 
     def _inside(self, image: Tensor, x: Tensor) -> Tensor:
         return (image + self.threat.project(x - image)).clamp(0, 1)

@@ -22,6 +22,7 @@ from training.threat import ThreatModel
 Attack = Callable[[Answer, Tensor, Tensor], Tensor]  # ways, images, labels to attacked images
 
 OBLIVIOUS = "standard way"  # the one attack that does not know of the detector
+_LONGER = 4  # times the steps for the two that have steps of one length and one start
 _EVEN = 0.5  # a score below it means that the robust way names the class
 
 
@@ -53,8 +54,8 @@ def suite(
             for policy, threshold in thresholds.items()
         },
         "weighted sum with the score": Lagrangian(threat=threat, steps=steps),
-        "selective on the score": Selective(threat=threat, steps=steps),
-        "orthogonal on the score": Selective(threat=threat, steps=steps, orthogonal=True),
+        "selective on the score": Selective(threat=threat, steps=_LONGER * steps),
+        "orthogonal on the score": Selective(threat=threat, steps=_LONGER * steps, orthogonal=True),
         **searches(threat, steps=steps, targets=targets, restarts=restarts, thresholds=thresholds),
     }
 

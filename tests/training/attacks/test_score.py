@@ -85,9 +85,9 @@ def test_quiet_error_is_above_zero_only_where_the_policy_lets_it_through(thresho
 
 def test_wrong_class() -> None:
     logits = drawn(1.0)
-    label = logits.standard.argmax(dim=1)
+    label = logits.robust.argmax(dim=1)
     named = wrong_class(logits, label)
-    assert torch.equal(named, logits.standard.argsort(dim=1)[:, -2])
+    assert torch.equal(named, logits.robust.argsort(dim=1)[:, -2])
     assert torch.equal(wrong_class(logits, named), label)
 
 

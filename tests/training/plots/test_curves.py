@@ -35,6 +35,14 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
+def test_eps_of_no_common_denominator_are_written_out() -> None:
+    near, far = DOCUMENT["results"]
+    results = [near, far | {"eps": "0.1"}]
+    panel = curves.stress(DOCUMENT | {"results": results}).axes[0]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["0", "4/255", "0.1"]
+    assert panel.get_xlabel() == "eps (linf)"
+
+
 def test_curves() -> None:
     figure = curves.stress(DOCUMENT)
     assert [panel.get_title() for panel in figure.axes] == [
@@ -49,7 +57,8 @@ def test_curves() -> None:
             found = lines[policy].get_ydata()
             assert np.asarray(found) == pytest.approx([100 * value for value in (first, *others)])
         ticks = [label.get_text() for label in panel.get_xticklabels()]
-        assert ticks == ["0", "4/255", "8/255"]
+        assert ticks == ["0", "4", "8"]
+        assert panel.get_xlabel() == "eps (linf, of 255)"
     error, accuracy = figure.axes[0].get_lines()[-1], figure.axes[2].get_lines()[-1]
     assert np.asarray(error.get_ydata()) == pytest.approx([20, 40])
     assert np.asarray(accuracy.get_ydata()) == pytest.approx([80, 60])
