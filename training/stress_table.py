@@ -77,14 +77,14 @@ def render(document: Mapping[str, Any]) -> str:
 
 def _provenance(document: Mapping[str, Any]) -> list[str]:
     settings = document["settings"]
+    attacks = len(document["results"][0]["attacks"])
     return [
         f"- images: {document['dataset']}, {document['split']} split, {document['n_images']} drawn "
         f"by seed {settings['seed']}; weights `{document['weights_sha256'][:12]}`, trained against "
         f"{document['norm']} {document['eps']}",
-        f"- attacks: {len(document['results'][0]['attacks'])}, ours of {settings['steps']} steps or "
-        f"more; those for agreement on {settings['targets']} target classes, each from "
-        f"{settings['restarts']} random start(s) and from an attack on the robust way alone; images "
-        "not rounded",
+        f"- attacks: {attacks}, ours of {settings['steps']} steps or more; those for agreement on "
+        f"{settings['targets']} target classes, each from {settings['restarts']} random start(s) "
+        "and from an attack on the robust way alone; images not rounded",
         f"- thresholds of the score: natural images of the calibration split, "
         f"{document['n_calibration']}",
         f"- run: {document['created']}, code `{short(document['commit'])}`, torch "
