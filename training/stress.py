@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
@@ -156,8 +157,7 @@ class Stress:
 
         An image that it was not given is natural to it.
         """
-        at = np.array(choose(len(subject.images), self.autoattack_count, self.seed))
-        given = replace(subject, images=subject.images.take(torch.from_numpy(at)))
+        given, at = self._drawn(subject, self.autoattack_count)
         label = given.images.label.numpy()
         own: dict[str, Any] = {"n_images": len(at)}
         said, rows = {}, {}
@@ -183,7 +183,7 @@ class Stress:
 
     def _measured(self, subject: Subject, policies: Sequence[Policy]) -> dict[str, Any]:
         """What checks need beyond the results: the strongest attacks once more on a few images."""
-        few = replace(subject, images=subject.images.take(slice(_CHECKED)))
+        few, _ = self._drawn(subject, _CHECKED)
         everything, own = _unbounded(subject), subject.header.config.attack.eps
         once = self._fooled(few, policies, own)
         twice = replace(self, steps=2 * self.steps)._fooled(few, policies, own)
@@ -204,6 +204,11 @@ class Stress:
             policy.name: metrics.share(worst([outcomes(policy, one, label) for one in said]).fooled)
             for policy in policies
         }
+
+    def _drawn(self, subject: Subject, count: int | None) -> tuple[Subject, NDArray[np.intp]]:
+        """At most `count` of its images, drawn by the seed, and where they stand."""
+        at = np.array(choose(len(subject.images), count, self.seed))
+        return replace(subject, images=subject.images.take(torch.from_numpy(at))), at
 
     def _search(self, policies: Sequence[Policy]) -> dict[str, Any]:
         thresholds = {
