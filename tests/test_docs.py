@@ -83,7 +83,7 @@ def test_make_targets_exist() -> None:
         assert {inline or alone for inline, alone in named} <= targets
 
 
-@pytest.mark.parametrize("stage", ["train", "attack", "evaluate", "stress", "export"])
+@pytest.mark.parametrize("stage", ["train", "attack", "evaluate", "stress", "shift", "export"])
 def test_the_stages_exist(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"parallax-train {stage}" in README
     with pytest.raises(SystemExit) as stopped:
@@ -138,6 +138,32 @@ def test_the_stress_figures_are_the_reports() -> None:
     reported = {row[0]: row for row in table}
     for eps, *shares in shown:
         assert shares == [reported[eps][column] for column in columns]
+
+
+def test_the_false_alarms_are_the_reports() -> None:
+    report = (ROOT / "docs" / "mnist-shift.md").read_text()
+    cells: dict[str, list[str]] = {}
+    for line in report.splitlines():
+        if line.startswith("|"):
+            name, *shares = (cell.strip().split(" ")[0] for cell in line.strip("|").split("|"))
+            cells.setdefault(name, shares)  # the first table of corruptions is Eq. 12's
+    section = README.split("### How often a natural image raises an alarm\n", 1)[1]
+    told = " ".join(section.split("\n#", 1)[0].split())
+    assert f"flags {cells['0'][0]} % as they are" in told
+    for severity in "135":
+        assert f"{cells[severity][0]} % at severity {severity}" in told
+    assert f"brightness flags {cells['brightness'][0]} %" in told
+    assert f"fog {cells['fog'][0]} % at severity 1" in told
+    assert max(map(float, cells["jpeg"])) < 1
+    assert f"test split, {told.split()[1].replace(',', '')} of" in report
+    corruptions = report.split("### Flagged by Eq. 12")[1].split("| mean", 1)[0].count("\n| ") - 1
+    assert f"under {corruptions} corruptions" in told
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+def test_what_a_document_links_to_is_there(document: Path) -> None:
+    linked = re.findall(r"\]\(((?!https?:)[^)#\s]+)\)", document.read_text())
+    assert [link for link in linked if not (document.parent / link).exists()] == []
 
 
 def test_the_figures_are_the_manifests() -> None:

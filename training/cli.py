@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from training.errors import TrainingError
+from training.errors import ToldElsewhere, TrainingError
 
 _WAYS = ["standard", "robust", "nonrobust"]
 _ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         status = COMMANDS[parsed.command](parsed)
+    except ToldElsewhere:
+        return 1
     except TrainingError as error:
         print(f"parallax-train: {error}", file=sys.stderr)  # noqa: T201  # a command line speaks
         return 1
@@ -109,6 +111,46 @@ def _parser() -> argparse.ArgumentParser:
     _add_images(stress, count=200)
     _add_device(stress)
     stress.set_defaults(command="stress")
+
+    report = stages.add_parser("report", help="the paper's tables and figures beside ours")
+    report.add_argument(
+        "evaluations", nargs="*", type=Path, metavar="RUN", help="folders of runs, or evaluations"
+    )
+    report.add_argument("--paper", action="store_true", required=True, help="the one kind there is")
+    report.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/reproduction.md"),
+        metavar="FILE",
+        help="replaced, with its pictures in images/ beside it (default: docs/reproduction.md)",
+    )
+    report.add_argument(
+        "--model", type=Path, help="a checkpoint to draw gradients and inversions of"
+    )
+    report.add_argument("--inversion-steps", type=_at_least(0), default=1500)
+    _add_images(report, count=8)
+    _add_device(report)
+    report.set_defaults(command="report")
+
+    shift = stages.add_parser("shift", help="count false alarms on corrupted natural images")
+    shift.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    shift.add_argument(
+        "--corruption",
+        metavar="NAME",
+        action="append",
+        help="e.g. gaussian-noise; may be repeated (default: all)",
+    )
+    shift.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for shift.json, .md, .svg and shift-samples.png, which are replaced "
+        "(default: beside the checkpoint)",
+    )
+    _add_data_name(shift)
+    _add_images(shift, count=1000)
+    _add_device(shift)
+    shift.set_defaults(command="shift")
 
     export = stages.add_parser("export", help="write a model folder that the service accepts")
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")

@@ -19,28 +19,31 @@ from training.subject import Subject, load
 
 def train_command(parsed: argparse.Namespace) -> int:
     """Start or go on with a run; 130 where it was stopped early."""
-    from training import config, data
+    from training import config, data, distributed
     from training.train import train
 
-    console = Console()
-    experiment = config.load(parsed.config, tuple(parsed.overrides))
-    splits = data.load(experiment.data)
-    device = choose(parsed.device)
-    folder = parsed.run or Path("runs") / experiment.name
-    console.print(
-        f"{experiment.name}: {experiment.method} on {len(splits.train)} images, {device}, {folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    outcome = train(
-        experiment,
-        splits,
-        folder,
-        device=device,
-        console=console,
-        save_every=parsed.save_every,
-        max_steps=parsed.max_steps,
-    )
+    with distributed.opened(parsed.device) as world:
+        console = Console(quiet=not world.leads)
+        with world.together():
+            experiment = config.load(parsed.config, tuple(parsed.overrides))
+        with world.in_turn():
+            splits = data.load(experiment.data)
+        folder = parsed.run or Path("runs") / experiment.name
+        console.print(
+            f"{experiment.name}: {experiment.method} on {len(splits.train)} images, {world}, "
+            f"{folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        outcome = train(
+            experiment,
+            splits,
+            folder,
+            world=world,
+            console=console,
+            save_every=parsed.save_every,
+            max_steps=parsed.max_steps,
+        )
     header = outcome.checkpoint.header
     state = "finished" if outcome.finished else "stopped; the same command goes on"
     console.print(f"{outcome.path}: step {header.step}, {state}", highlight=False, soft_wrap=True)
@@ -123,14 +126,7 @@ def stress_command(parsed: argparse.Namespace) -> int:
         seed=parsed.seed,
         batch_size=parsed.batch_size,
     )
-    calibration = load(
-        parsed.checkpoint,
-        split="calibration",
-        count=None,
-        seed=parsed.seed,
-        source=parsed.data,
-        device=subject.device,
-    )
+    calibration = _calibration(parsed, subject)
     folder = _out(parsed)
     ready_folder(folder)
     console = Console()
@@ -143,6 +139,45 @@ def stress_command(parsed: argparse.Namespace) -> int:
     for name in failed:
         console.print(f"FAILED: {name}; the attack is too weak to trust", soft_wrap=True)
     return int(bool(failed))
+
+
+def report_command(parsed: argparse.Namespace) -> int:
+    """Write the paper's tables with ours."""
+    from training.inversion import Inversion
+    from training.report import Report, read
+
+    documents = [read(place) for place in parsed.evaluations]
+    subject = None
+    if parsed.model is not None:
+        parsed.checkpoint = parsed.model
+        subject = _subject(parsed)
+    report = Report(inversion=Inversion(steps=parsed.inversion_steps, seed=parsed.seed))
+    console = Console()
+    written = report(documents, parsed.out, subject, console)
+    console.print(f"{written[0]}: {len(documents)} evaluations", highlight=False, soft_wrap=True)
+    return 0
+
+
+def shift_command(parsed: argparse.Namespace) -> int:
+    """Corrupt natural images, count the alarms, write the report with its pictures."""
+    from training.files import ready_folder
+    from training.shift import TABLE_FILE, Shift, write
+
+    shift = Shift(
+        corruptions=tuple(dict.fromkeys(parsed.corruption or ())),
+        dataset=parsed.data_name,
+        seed=parsed.seed,
+        batch_size=parsed.batch_size,
+    )
+    subject = _subject(parsed)
+    calibration = _calibration(parsed, subject)
+    folder = _out(parsed)
+    ready_folder(folder)
+    console = Console()
+    document = shift(subject, calibration, console)
+    path = write(document, shift.samples(subject), folder)
+    console.print(f"{path} and {TABLE_FILE} beside it", highlight=False, soft_wrap=True)
+    return 0
 
 
 def export_command(parsed: argparse.Namespace) -> int:
@@ -196,10 +231,24 @@ def _subject(parsed: argparse.Namespace) -> Subject:
     )
 
 
+def _calibration(parsed: argparse.Namespace, subject: Subject) -> Subject:
+    """The same model with all images of the calibration split, for thresholds."""
+    return load(
+        parsed.checkpoint,
+        split="calibration",
+        count=None,
+        seed=parsed.seed,
+        source=parsed.data,
+        device=subject.device,
+    )
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": train_command,
     "attack": attack_command,
     "evaluate": evaluate_command,
     "stress": stress_command,
+    "report": report_command,
+    "shift": shift_command,
     "export": export_command,
 }

@@ -6,6 +6,7 @@ read, beside the paper's). What the figures are is `figures`' business, how they
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ def _identity(subject: Subject, dataset: str | None) -> dict[str, Any]:
         "model": {
             "name": config.name,
             "method": config.method,
+            "loss": dataclasses.asdict(config.loss),
             "backbone": config.model.backbone,
             "norm": config.attack.norm,
             "eps": config.attack.eps,

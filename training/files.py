@@ -24,10 +24,19 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: the place cannot be written to.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, replacing an older one in one move.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error

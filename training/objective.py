@@ -15,6 +15,7 @@ from training import losses
 from training.attacks.fused import FusedPGD
 from training.attacks.pgd import PGD, frozen
 from training.config import AttackConfig, Config, LossConfig, Method, Way, parse_eps
+from training.share import WHOLE, Share
 from training.threat import ThreatModel
 from training.three_way import Encoded, ThreeWayModel
 
@@ -37,21 +38,26 @@ class Terms:
     kept: dict[str, Tensor] = field(default_factory=dict)
 
 
-def attack_on(config: AttackConfig, way: Way, ramp: float = 1.0) -> PGD:
+def attack_on(config: AttackConfig, way: Way, ramp: float = 1.0, share: Share = WHOLE) -> PGD:
     """The training attack on one way, ball and step both scaled by `ramp`."""
     step = {"standard": config.standard, "robust": config.robust, "nonrobust": config.nonrobust}
     return PGD(
         threat=ThreatModel(norm=config.norm, eps=parse_eps(config.eps)).scaled(ramp),
         steps=step[way].steps,
         step_size=parse_eps(step[way].step_size) * ramp,
+        share=share,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The loss of `config.method`. `ramp` in [0, 1] scales the attacks."""
+    """The loss of `config.method`. `ramp` in [0, 1] scales the attacks.
+
+    `share` says which part of the step's batch the images are; the loss is the mean over that part.
+    """
 
     config: Config
+    share: Share = WHOLE
 
     def __call__(
         self, model: ThreeWayModel, image: Tensor, label: Tensor, *, ramp: float = 1.0
@@ -71,7 +77,7 @@ class Objective:
         self, model: ThreeWayModel, ways: tuple[Way, ...], image: Tensor, label: Tensor, ramp: float
     ) -> tuple[dict[Way, Tensor], dict[Way, Tensor]]:
         """Adversarial images by the way they fool, and what that way then names them."""
-        attacks = {way: attack_on(self.config.attack, way, ramp) for way in ways}
+        attacks = {way: attack_on(self.config.attack, way, ramp, self.share) for way in ways}
         with frozen(model):
             if self.config.compute.fused:
                 adversarial = FusedPGD(attacks=attacks)(model.ways, image, label)

@@ -36,7 +36,7 @@ def cells(dataset: str, backbone: str, method: str, norm: str, eps: str) -> Cell
     found: Cells = {}
     for row in paper.ROWS:
         if (row.data, row.backbone, row.method) == (data, backbone, method):
-            found |= _counterparts(row, threat.norm)
+            found |= counterparts(row, threat.norm)
     for detection in paper.DETECTION:
         if found and data == "CIFAR-10" and detection.method == method:
             found["rad_mixture"] = Cell(detection.rad, "Table 4b")
@@ -66,7 +66,8 @@ def about(dataset: str, norm: str, eps: str) -> str:
     return " ".join(text)
 
 
-def _counterparts(row: paper.Row, norm: paper.Norm) -> Cells:
+def counterparts(row: paper.Row, norm: paper.Norm) -> Cells:
+    """What one row of a table prints for one norm, by our names."""
     attacked = row.attacked[norm]
     values: dict[str, float | None] = {}
     for way in WAYS:
@@ -80,14 +81,24 @@ def _counterparts(row: paper.Row, norm: paper.Norm) -> Cells:
     return {name: Cell(value, table) for name, value in values.items() if value is not None}
 
 
+def is_data(dataset: str, data: paper.Data) -> bool:
+    """Whether a data set of ours, `CIFAR-10 (JPEG)`, is a kind of the paper's; CIFAR-100 is not."""
+    return re.match(rf"{data}(?![\w-])", dataset) is not None
+
+
+def is_attack(data: paper.Data, stated: paper.Norm, norm: str, eps: str) -> bool:
+    """Whether an attack of ours can stand where the paper states one, whatever its steps."""
+    threat = paper.THREATS[data].get(stated)
+    if threat is None or not math.isclose(parse_eps(threat.eps), parse_eps(eps)):
+        return False
+    meant = "linf" if data == "MNIST" else threat.norm
+    return norm == "linf" if meant == "linf" else norm in ("l2", "l2_sign")
+
+
 def _stated(dataset: str, norm: str, eps: str) -> tuple[paper.Data, paper.Threat] | None:
     """The paper's data and test attack that an attack of ours can be compared with."""
     for data, threats in paper.THREATS.items():
-        if not re.match(rf"{data}(?![\w-])", dataset):  # CIFAR-100 is not CIFAR-10
-            continue
         for threat in threats.values():
-            meant = "linf" if data == "MNIST" else threat.norm
-            alike = norm == "linf" if meant == "linf" else norm in ("l2", "l2_sign")
-            if alike and math.isclose(parse_eps(threat.eps), parse_eps(eps)):
+            if is_data(dataset, data) and is_attack(data, threat.norm, norm, eps):
                 return data, threat
     return None

@@ -2,7 +2,7 @@
 
 A step's randomness is a function of the seed and the step, so a run that was saved and restored
 equals an uninterrupted one bit for bit where the arithmetic itself repeats: on the CPU, with the
-same number of threads. Knows no files, no clock and no console.
+same number of threads and processes. Knows no files, no clock and no console.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from training.checkpoint import (
 )
 from training.config import Config, ConfigError, OptimizerConfig
 from training.data import Images, to_float
+from training.distributed import World
 from training.errors import TrainingError
 from training.objective import Objective, Terms
 from training.three_way import ThreeWayModel
@@ -100,17 +101,22 @@ def _differing(one: Config, other: Config) -> list[str]:
 class Run:
     """A run of `config` over `images`; `step` counts the optimiser steps taken."""
 
-    def __init__(self, config: Config, images: Images, device: torch.device) -> None:
+    def __init__(self, config: Config, images: Images, world: World) -> None:
         """Fresh weights from the config's seed.
 
         Raises:
-            ConfigError: fewer images than one batch.
+            ConfigError: fewer images than one batch, or a batch that has no equal shares.
         """
         batch = config.optimizer.batch_size
         if len(images) < batch:
             raise ConfigError(f"optimizer.batch_size={batch} is more than {len(images)} images")
+        if batch % world.size:
+            raise ConfigError(
+                f"optimizer.batch_size={batch} does not divide among {world.size} processes"
+            )
         self.config = config
-        self.device = device
+        self.device = device = world.device
+        self._world = world
         self.step = 0
         self.steps_per_epoch = len(images) // batch  # the last, partial batch is dropped
         self.total_steps = self.steps_per_epoch * config.optimizer.epochs
@@ -120,9 +126,10 @@ class Run:
         self._commit = current_commit()  # now, as files may change under a long run
         self._earlier: tuple[str, ...] = ()
         self._images = images.to(device)
-        self._objective = Objective(config=config)
+        self._objective = Objective(config=config, share=world.share)
         torch.manual_seed(config.seed)
         self._model = build_model(config, self._shape, len(images.classes)).to(device)
+        world.adapt(self._model, batch // world.size)
         if config.compute.channels_last:
             self._model.to(memory_format=torch.channels_last)
         self._optimizer = make_optimizer(config.optimizer, self._model)
@@ -161,9 +168,13 @@ class Run:
             group["lr"] = rate
         self._model.train()
         ramp = schedule.ramp(self.config.attack.ramp, step=self.step, total=self.total_steps)
-        terms = self._objective(self._model, image, batch.label, ramp=ramp)
+        share = (
+            self._world.share
+        )  # drawn for the whole batch so far, computed for the share from here
+        terms = self._objective(self._model, share.of(image), share.of(batch.label), ramp=ramp)
         self._optimizer.zero_grad()
         terms.total.backward()
+        terms = self._pooled(terms)
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), config.clip_norm)
         self._optimizer.step()
@@ -171,6 +182,32 @@ class Run:
             self._average.update_parameters(self._model)
         self.step += 1
         return terms
+
+    def _pooled(self, terms: Terms) -> Terms:
+        """The whole batch's losses; gradients and running statistics become means of all shares."""
+        if self._world.size == 1:
+            return terms
+
+        def copied(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.detach().clone() for name, value in values.items()}
+
+        pooled = Terms(
+            total=terms.total.detach().clone(), parts=copied(terms.parts), kept=copied(terms.kept)
+        )
+        gradients = (weight.grad for weight in self._model.parameters())
+        self._world.mean(
+            [
+                *(gradient for gradient in gradients if gradient is not None),
+                *(value for value in self._model.buffers() if value.is_floating_point()),
+                *(pooled.total, *pooled.parts.values(), *pooled.kept.values()),
+            ]
+        )
+        return pooled
+
+    def fingerprint(self) -> str:
+        """Of what all processes of a run must have in common: images, step, weights."""
+        weights = weights_digest(dict(self._model.state_dict()))
+        return f"{self._data_sha256} {self.step} {weights}"
 
     def snapshot(self, *, seconds: float) -> Checkpoint:
         """Everything that `restore` needs, and the provenance. `seconds`: trained so far."""
@@ -186,9 +223,7 @@ class Run:
                 commit=self._commit,
                 data_sha256=self._data_sha256,
                 weights_sha256=weights_digest(averaged),
-                device=(
-                    torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-                ),
+                device=self._world.hardware,
                 torch=torch.__version__,
                 earlier=self._earlier,
             ),

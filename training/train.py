@@ -21,9 +21,10 @@ from training.attacks.pgd import PGD, frozen
 from training.checkpoint import Checkpoint, weights_only
 from training.config import Config, parse_eps
 from training.data import Images, Splits, to_float
+from training.distributed import DistributedError, World
 from training.objective import TRAINED_WAYS, Terms
 from training.run import Run, RunError
-from training.run_log import run_log
+from training.run_log import RunLog, run_log
 from training.threat import ThreatModel
 
 _LOG_EVERY = 20  # steps
@@ -68,7 +69,7 @@ def train(
     splits: Splits,
     folder: Path,
     *,
-    device: torch.device,
+    world: World,
     console: Console,
     save_every: float = 300.0,
     max_steps: int | None = None,
@@ -78,23 +79,33 @@ def train(
     Where `config.keep` is `best`, the weights of the epoch whose robust way withstood most of its
     attack on validation images lie beside it (robust overfitting: Rice et al. 2020).
     `save_every` is in seconds, beside the save at each epoch's end; `max_steps` ends this call
-    early.
+    early. Of several processes all step, and the leading one alone writes, watches and speaks while
+    the others wait.
 
     Raises:
         ConfigError: the folder's checkpoint belongs to another experiment or other data.
         CheckpointError: the folder's checkpoint is damaged.
         RunError: the loss is no longer a number; what was saved before stays.
+        DistributedError: the processes do not see the same images and checkpoint, or one ended.
+        ToldElsewhere: another process raised one of these.
     """
     path = folder / checkpoint.RUN_FILE
-    run = Run(config, splits.train, device)
     before = 0.0
     latest: Checkpoint | None = None
-    if not path.exists():
+    with world.together():
+        run = Run(config, splits.train, world)
+        if path.exists():
+            latest = checkpoint.load(path)
+            run.restore(latest)
+            before = latest.header.seconds
+    with world.together():
+        if world.size > 1 and not world.agreed(run.fingerprint()):
+            raise DistributedError(
+                "the processes do not see the same images and the same checkpoint; "
+                f"data.source and {folder} must be places that all of them share"
+            )
+    if latest is None and world.leads:
         (folder / checkpoint.BEST_FILE).unlink(missing_ok=True)  # of a run that was deleted
-    else:
-        latest = checkpoint.load(path)
-        run.restore(latest)
-        before = latest.header.seconds
     last = run.total_steps if max_steps is None else min(run.total_steps, run.step + max_steps)
     began = saved = time.monotonic()
     terms: Terms | None = None
@@ -113,35 +124,52 @@ def train(
         checkpoint.save(path, snapshot)
         return snapshot
 
-    with (
-        stop_requests() as stop_requested,
-        run_log(folder, step=run.step, total=run.total_steps, console=console) as log,
-    ):
-        while run.step < last and not stop_requested():
+    with stop_requests() as stop_requested, contextlib.ExitStack() as opened:
+        log: RunLog | None = None
+        with world.together():
+            if world.leads:
+                begun = run_log(folder, step=run.step, total=run.total_steps, console=console)
+                log = opened.enter_context(begun)
+        while run.step < last and not world.any(stop_requested()):
             started = time.monotonic()
             terms = run.advance()
-            epoch_ended, best = run.step % run.steps_per_epoch == 0, False
-            if run.step % _LOG_EVERY == 0 or epoch_ended:
-                _check(terms, run.step)
-                values = _values(terms)
-                rate = config.optimizer.batch_size / (time.monotonic() - started)
-                log.record("train", run.step, {**values, "images_per_second": rate})
-                log.advance(run.step, _line(run, values, rate))
-            if epoch_ended:
-                watched = watch(run, splits.validation)
-                log.record("validation", run.step, watched)
-                log.say(f"epoch {run.step // run.steps_per_epoch:3d}  {_text(watched)}")
-                if config.keep == "best":
-                    known = [_robustness(values) for values in log.recorded("validation")]
-                    best = known[-1] >= max(known)  # all of them rounded as the log has them
-            if epoch_ended or time.monotonic() - saved > save_every:
-                latest = save(best=best)
-                saved = time.monotonic()
-        if latest is None or latest.header.step < run.step:
-            latest = save()
+            with world.together():
+                if log is not None:
+                    best = _record(log, run, terms, splits.validation, started)
+                    if _epoch_ended(run) or time.monotonic() - saved > save_every:
+                        latest = save(best=best)
+                        saved = time.monotonic()
+        with world.together():
+            if log is None:
+                latest = run.snapshot(seconds=before + time.monotonic() - began)
+            elif latest is None or latest.header.step < run.step:
+                latest = save()
         finished = run.step >= run.total_steps
-        stopped = stop_requested() and not finished
+        stopped = world.any(stop_requested()) and not finished
     return Outcome(path=path, checkpoint=latest, finished=finished, stopped=stopped)
+
+
+def _epoch_ended(run: Run) -> bool:
+    return run.step % run.steps_per_epoch == 0
+
+
+def _record(log: RunLog, run: Run, terms: Terms, validation: Images, started: float) -> bool:
+    """Log the step that began at `started` where it is due; whether it ends the epoch to keep."""
+    if run.step % _LOG_EVERY == 0 or _epoch_ended(run):
+        _check(terms, run.step)
+        values = _values(terms)
+        rate = run.config.optimizer.batch_size / (time.monotonic() - started)
+        log.record("train", run.step, {**values, "images_per_second": rate})
+        log.advance(run.step, _line(run, values, rate))
+    if not _epoch_ended(run):
+        return False
+    watched = watch(run, validation)
+    log.record("validation", run.step, watched)
+    log.say(f"epoch {run.step // run.steps_per_epoch:3d}  {_text(watched)}")
+    if run.config.keep != "best":
+        return False
+    known = [_robustness(values) for values in log.recorded("validation")]
+    return known[-1] >= max(known)  # all of them rounded as the log has them
 
 
 def watch(run: Run, images: Images) -> dict[str, float]:

@@ -23,6 +23,7 @@ from training import config
 from training.config import Config
 from training.data import Images
 from training.device import choose
+from training.distributed import World
 from training.run import Run
 
 _CONFIGS = Path(config.__file__).parent / "configs"
@@ -61,7 +62,7 @@ def run_of(experiment: Config, side: int, channels: int, device: torch.device) -
         label=torch.randint(0, 10, (count,), generator=generator),
         classes=tuple("0123456789"),
     )
-    return Run(experiment, images, device)
+    return Run(experiment, images, World(device=device))
 
 
 def seconds(action: Callable[[], object], device: torch.device) -> float:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.training import examinee
 from training.cli import main
+from training.errors import ToldElsewhere
 from training.figures import NAMES
 
 CLASSES = ("cat", "dog")
@@ -142,3 +143,14 @@ def test_stopped_by_hand(
     assert main(["evaluate", str(run), "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "parallax-train: stopped\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_that_another_process_tells_is_not_told_twice(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(*arguments: object, **options: object) -> None:
+        raise ToldElsewhere("process 0 says why")
+
+    monkeypatch.setattr("training.config.load", end)
+    assert main(["train", "any.toml", "--device", "cpu"]) == 1
+    assert capsys.readouterr().err == ""

@@ -1,21 +1,25 @@
 """A run step by step; above all that a resumed one equals an uninterrupted one bit for bit."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.training import tiny
+from tests.training.crew import crew
 from training import augment, schedule
-from training.checkpoint import Checkpoint, weights_only
+from training.checkpoint import Checkpoint, state_digest, weights_only
 from training.config import Config, ConfigError
 from training.data import Images, to_float
+from training.distributed import World
 from training.objective import Objective
 from training.run import Run, epoch_order, make_optimizer, moving_average
 from training.three_way import ThreeWayModel
 
 CPU = torch.device("cpu")
+ALONE = World(device=CPU)
 SGD = {"clip_norm": 1.0, "ema": 0.9, "schedule": "one_cycle", "warm_up": 0.2}
 FULL = tiny.config(
     optimizer=SGD, data={"shift": 1, "flip": True}, attack={"ramp": 0.5}, method="aat++"
@@ -31,7 +35,7 @@ PREACT = tiny.config(model={"backbone": "preact_resnet18", "width": 2}, optimize
 
 
 def run_of(config: Config, steps: int = 0, images: Images | None = None) -> Run:
-    run = Run(config, tiny.images() if images is None else images, CPU)
+    run = Run(config, tiny.images() if images is None else images, ALONE)
     for _ in range(steps):
         run.advance()
     return run
@@ -239,3 +243,80 @@ def test_training_mode_is_on_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     run.model.eval()
     run.advance()
     assert modes == [True]
+
+
+STEPS = {
+    f"{norm} {method}": tiny.config(
+        method=method,
+        attack={"norm": norm},
+        data={"shift": 1, "flip": True},
+        compute={"joint": joint},
+    )
+    for norm, method, joint in (
+        ("l2", "aat++", False),
+        ("l2", "aat", True),
+        ("l2", "at", True),
+        ("linf", "st", False),
+    )
+}
+
+
+def first_step(world: World, config: Config) -> tuple[dict[str, Any], dict[str, float]]:
+    """Gradients and losses; dropout, augmentation and random starts are on."""
+    run = Run(config, tiny.images(), world)
+    terms = run.advance()
+    gradients = {
+        name: weight.grad.numpy()
+        for name, weight in run._model.named_parameters()
+        if weight.grad is not None
+    }
+    named = {"total": terms.total, **terms.parts}
+    return gradients, {name: float(value.detach()) for name, value in (named | terms.kept).items()}
+
+
+def first_steps(world: World) -> dict[str, tuple[dict[str, Any], dict[str, float]]]:
+    return {name: first_step(world, config) for name, config in STEPS.items()}
+
+
+def test_two_processes_step_as_one_with_the_whole_batch() -> None:
+    alone = first_steps(ALONE)
+    for told in crew(first_steps):
+        assert told is not None
+        for name, (gradients, losses) in told.result.items():
+            expected, expected_losses = alone[name]
+            assert losses == pytest.approx(expected_losses, rel=1e-5), name
+            assert gradients.keys() == expected.keys()
+            for weight, gradient in gradients.items():
+                largest = abs(expected[weight]).max()
+                assert abs(gradient - expected[weight]).max() <= 1e-4 * largest + 1e-7, weight
+
+
+def several_steps(world: World) -> tuple[str, list[str], str]:
+    """Digests after seven steps, of batch statistics too, whole and resumed after four."""
+    digests = []
+    for config in (FULL, ADAMW, PREACT):
+        whole = Run(config, tiny.images(), world)
+        for _ in range(4):
+            whole.advance()
+        second = Run(config, tiny.images(), world)
+        second.restore(copied(whole.snapshot(seconds=0.0)))
+        for run in (whole, second):
+            for _ in range(3):
+                run.advance()
+            digests.append(state_digest(run.snapshot(seconds=0.0)))
+    return world.hardware, digests, whole.fingerprint()
+
+
+def test_all_processes_hold_the_same_weights_and_resume_bit_for_bit() -> None:
+    first, second = crew(several_steps)
+    assert first is not None
+    assert first == second
+    hardware, digests, _ = first.result
+    assert hardware == "2 x CPU"
+    assert digests[::2] == digests[1::2]
+    assert len(set(digests)) == 3
+
+
+def test_a_batch_without_equal_shares_is_refused() -> None:
+    with pytest.raises(ConfigError, match="batch_size=4 does not divide among 3 processes"):
+        Run(PLAIN, tiny.images(), World(device=CPU, size=3))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import torch
 from rich.console import Console
 
 from tests.training import tiny
+from tests.training.crew import Told, crew
 from training import checkpoint, train
 from training.config import Config, ConfigError
+from training.distributed import World
 from training.objective import Terms
 from training.run import Run, RunError
 from training.train import Outcome, stop_requests, watch
 
-CPU = torch.device("cpu")
+ALONE = World(device=torch.device("cpu"))
 CONFIG = tiny.config(optimizer={"epochs": 2, "ema": 0.9})  # three steps an epoch
+STEP = Run.advance
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -29,7 +33,7 @@ def go(
         config,
         tiny.splits(seed=seed),
         folder,
-        device=CPU,
+        world=ALONE,
         console=Console(file=io.StringIO(), width=100),
         max_steps=max_steps,
     )
@@ -143,7 +147,7 @@ def test_saves_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(checkpoint, "save", watched)
     console = Console(file=io.StringIO())
-    train.train(CONFIG, tiny.splits(), tmp_path, device=CPU, console=console, save_every=0.0)
+    train.train(CONFIG, tiny.splits(), tmp_path, world=ALONE, console=console, save_every=0.0)
     assert saved == [1, 2, 3, 4, 5, 6]
 
 
@@ -229,10 +233,89 @@ def test_a_folder_of_another_experiment(tmp_path: Path) -> None:
 )
 def test_watches_the_ways_that_are_trained(method: str, ways: list[str]) -> None:
     splits = tiny.splits()
-    run = Run(tiny.config(method=method), splits.train, CPU)
+    run = Run(tiny.config(method=method), splits.train, ALONE)
     run.model.train()
     values = watch(run, splits.validation)
     assert list(values) == [f"{way}_{kind}" for way in ways for kind in ("natural", "attacked")]
     assert all(0 <= value <= 1 for value in values.values())
     assert values == watch(run, splits.validation)
     assert run.model.training
+
+
+def go_along(world: World, folder: Path, config: Config = CONFIG) -> tuple[bool, bool, int, str]:
+    outcome = train.train(
+        config, tiny.splits(), folder, world=world, console=Console(file=io.StringIO(), width=100)
+    )
+    header = outcome.checkpoint.header
+    return outcome.finished, outcome.stopped, header.step, header.weights_sha256
+
+
+def stop_along(world: World, folder: Path) -> tuple[bool, bool, int, str]:
+    """Only the process that does not lead gets the signal."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not world.leads:
+            stop_after(patch, 4, signal.SIGTERM)
+        return go_along(world, folder)
+
+
+def results(told: list[Told | None]) -> list[object]:
+    return [one and (one.result or one.kind) for one in told]
+
+
+def test_two_processes_write_one_run_that_one_goes_on_with(tmp_path: Path) -> None:
+    stopped = crew(stop_along, tmp_path / "run")
+    path = tmp_path / "run" / checkpoint.RUN_FILE
+    saved = checkpoint.load(path).header
+    assert results(stopped) == [(False, True, 4, saved.weights_sha256)] * 2
+    assert saved.device == "2 x CPU"
+    names = {entry.name for entry in (tmp_path / "run").iterdir()}
+    assert names == {path.name, "log.jsonl", "tensorboard"}
+    assert [line["step"] for line in lines(tmp_path / "run", "train")] == [3]
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "run", copy)
+    finished = crew(go_along, tmp_path / "run")
+    assert results(finished) == results(crew(go_along, tmp_path / "whole"))
+    assert results(finished) == [(True, False, 6, checkpoint.load(path).header.weights_sha256)] * 2
+    alone = go(copy)
+    assert (alone.finished, alone.checkpoint.header.step) == (True, 6)
+    assert checkpoint.load(alone.path).header.device == "CPU"
+
+
+def test_weights_that_are_ruined_end_all_processes(tmp_path: Path) -> None:
+    ruined = tiny.config(optimizer={"lr": 1e6, "weight_decay": 1e6})
+    first, second = crew(go_along, tmp_path, ruined)
+    assert first is not None
+    assert second is not None
+    assert (first.kind, second.kind) == ("RunError", "ToldElsewhere")
+    assert not (tmp_path / checkpoint.RUN_FILE).exists()
+
+
+def go_apart(world: World, folder: Path) -> tuple[bool, bool, int, str]:
+    return go_along(world, folder / str(world.rank))
+
+
+def test_processes_that_see_different_checkpoints_are_told(tmp_path: Path) -> None:
+    go(tmp_path / "1", max_steps=2)
+    first, second = crew(go_apart, tmp_path)
+    assert first is not None
+    assert second is not None
+    assert (first.kind, second.kind) == ("DistributedError", "ToldElsewhere")
+    assert "do not see the same images and the same checkpoint" in first.text
+    assert not (tmp_path / "0").exists()
+
+
+def die_along(world: World, folder: Path) -> tuple[bool, bool, int, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not world.leads:
+            patch.setattr(
+                Run, "advance", lambda self: os._exit(1) if self.step == 4 else STEP(self)
+            )
+        return go_along(world, folder)
+
+
+def test_a_process_that_dies_in_a_step_ends_the_others(tmp_path: Path) -> None:
+    first, second = crew(die_along, tmp_path)
+    assert second is None
+    assert first is not None
+    assert first.kind == "DistributedError"
+    assert checkpoint.load(tmp_path / checkpoint.RUN_FILE).header.step == 3

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from training.share import WHOLE, Share
 from training.threat import ThreatModel
 
 Classifier = Callable[[Tensor], Tensor]
@@ -45,13 +46,15 @@ class PGD:
 
     The random start is not clipped to [0, 1] before the first gradient, the last iterate is
     returned and there are no restarts: the paper's settings (section 2.1 of the YOPO code it
-    follows). Zero steps return the clipped random start.
+    follows). Zero steps return the clipped random start. `share` says which part of a larger batch
+    the images are, for the start is drawn for all of it.
     """
 
     threat: ThreatModel
     steps: int
     step_size: float
     random_start: bool = True
+    share: Share = WHOLE
 
     def __call__(self, classifier: Classifier, image: Tensor, label: Tensor) -> Tensor:
         """Adversarial images like `image` (N, C, H, W) in [0, 1], within the threat model."""
@@ -65,7 +68,9 @@ class PGD:
 
     def start(self, image: Tensor) -> Tensor:
         """The first perturbation, (N, C, H, W)."""
-        return self.threat.random_start(image) if self.random_start else torch.zeros_like(image)
+        if not self.random_start:
+            return torch.zeros_like(image)
+        return self.share.drawn(self.threat.random_start, image)
 
     @torch.no_grad()
     def move(self, image: Tensor, delta: Tensor, gradient: Tensor) -> Tensor:
