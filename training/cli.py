@@ -93,7 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     stress.add_argument("--targets", type=_at_least(1), default=3, help="wrong classes to try")
     stress.add_argument("--restarts", type=_at_least(0), default=1, help="random starts of each")
     stress.add_argument(
-        "--autoattack", action="store_true", help="also AutoAttack, on two ways; many times slower"
+        "--autoattack",
+        nargs="?",
+        const="",
+        metavar="EPS",
+        action="append",
+        help="also AutoAttack on two ways, slow; may be repeated (without EPS: the model's own)",
     )
     stress.add_argument(
         "--autoattack-count",

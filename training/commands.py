@@ -102,7 +102,7 @@ def stress_command(parsed: argparse.Namespace) -> int:
     from training.stress import PLOT_FILE, TABLE_FILE, Stress, write
 
     asked = tuple(parsed.eps or ())
-    for text in (*asked, parsed.alarm_eps):
+    for text in (*asked, *filter(None, parsed.autoattack or ()), parsed.alarm_eps):
         if parse_eps(text) == 0:
             raise ConfigError(f"{text!r} is no room for an attack; eps is above 0")
     if parsed.split == "calibration":
@@ -113,7 +113,8 @@ def stress_command(parsed: argparse.Namespace) -> int:
         raise ConfigError("--autoattack-count says nothing without --autoattack")
     subject = _subject(parsed)
     own = subject.header.config.attack
-    chosen = asked + (setting.curve(own) if parsed.curve else ())
+    autoattack = tuple(text or own.eps for text in parsed.autoattack or ())
+    chosen = asked + (setting.curve(own) if parsed.curve else ()) + autoattack
     stress = Stress(
         eps=tuple({parse_eps(text): text for text in chosen or (own.eps,)}.values()),
         dataset=parsed.data_name,
@@ -121,7 +122,7 @@ def stress_command(parsed: argparse.Namespace) -> int:
         steps=parsed.steps,
         targets=parsed.targets,
         restarts=parsed.restarts,
-        autoattack=parsed.autoattack,
+        autoattack=autoattack,
         autoattack_count=parsed.autoattack_count,
         seed=parsed.seed,
         batch_size=parsed.batch_size,

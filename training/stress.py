@@ -54,7 +54,8 @@ class Stress:
     """`eps` and `alarm_eps` as they are written, in the norm that the model was trained against.
 
     `steps` gradients an attack; `targets` and `restarts` as `attacks.adaptive.Adaptive` has them.
-    `autoattack_count` images at most are given to AutoAttack, drawn by the seed; None gives all.
+    AutoAttack is run at the eps of `autoattack`, those of them that are among `eps`, on
+    `autoattack_count` images at most, drawn by the seed; None gives it all.
     """
 
     eps: tuple[str, ...]
@@ -63,7 +64,7 @@ class Stress:
     steps: int = 50
     targets: int = 3
     restarts: int = 1
-    autoattack: bool = False
+    autoattack: tuple[str, ...] = ()
     autoattack_count: int | None = None
     seed: int = 0
     batch_size: int = 250
@@ -80,7 +81,7 @@ class Stress:
         if len(subject.ways) < len(WAYS):
             raise ConfigError("only a model of three ways has a detector to put under stress")
         if self.autoattack:
-            AutoAttack(threat=self._threat(subject, self.eps[0]), way="robust")
+            AutoAttack(threat=self._threat(subject, self.autoattack[0]), way="robust")
         began = time.monotonic()
         with predict.examined(subject.model):
             policies = self._policies(replace(subject, images=calibration))
@@ -100,7 +101,11 @@ class Stress:
                 "model": subject.header.config.name,
                 "norm": subject.header.config.attack.norm,
                 "eps": subject.header.config.attack.eps,
-                "settings": {**vars(self), "eps": list(self.eps)},
+                "settings": {
+                    **vars(self),
+                    "eps": list(self.eps),
+                    "autoattack": list(self.autoattack),
+                },
                 "policies": figures.described(policies),
                 "natural": figures.natural(policies, natural, subject.images.label.numpy()),
                 "alarm": self._alarm(subject),
@@ -132,7 +137,7 @@ class Stress:
         }
         alone = {name: figures.alone(policies, one, label) for name, one in said.items()}
         auto = None
-        if self.autoattack:
+        if threat.eps in map(parse_eps, self.autoattack):
             auto, found, rows = self._autoattack(subject, policies, natural, threat)
             said |= found
             alone |= rows

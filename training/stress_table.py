@@ -147,14 +147,18 @@ def _oblivious(document: Mapping[str, Any]) -> list[str]:
 
 
 def _autoattack(document: Mapping[str, Any]) -> Iterable[str]:
-    found = [(result["eps"], result["autoattack"]) for result in document["results"]]
-    if any(auto is None for _, auto in found):
+    found = [
+        (result["eps"], result["autoattack"])
+        for result in document["results"]
+        if result["autoattack"] is not None
+    ]
+    if not found:
         return
     yield "## AutoAttack"
     yield ""
     yield (
         f"The standard version of its authors' package on {found[0][1]['n_images']} of the images; "
-        "the accuracy of the way that is attacked, in %. Its images are among the worst case above."
+        "the accuracy of the way that is attacked, in %. What it found is in the worst case above."
     )
     yield ""
     ways = [way for way in found[0][1] if way != "n_images"]

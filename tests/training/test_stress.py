@@ -163,15 +163,16 @@ def test_autoattack_joins_the_worst_case(monkeypatch: pytest.MonkeyPatch) -> Non
         return (1.0 - label.float()).view(-1, 1, 1, 1).expand_as(image)
 
     monkeypatch.setattr(AutoAttack, "__call__", turn)
-    settings = Stress(eps=("0.1",), steps=3, targets=1, autoattack=True, batch_size=3)
+    settings = Stress(eps=("0.05", "0.1"), steps=3, targets=1, autoattack=("0.10",), batch_size=3)
     found = run(replace(settings, autoattack_count=5))
     assert seen == [("standard", 3), ("standard", 2), ("robust", 3), ("robust", 2)]
-    auto = found["results"][0]["autoattack"]
+    assert found["results"][0]["autoattack"] is None
+    auto = found["results"][1]["autoattack"]
     assert auto["n_images"] == 5
     assert auto["robust"]["accuracy"]["value"] == 0.0
     assert auto["robust"]["warnings"] == ["a warning"]
-    assert found["results"][0]["bound"] >= 5 / 12
-    assert counted(found, "strict")[0] >= 5
+    assert found["results"][1]["bound"] >= 5 / 12
+    assert counted(found, "strict")[1] >= 5
     text = stress_table.render(found)
     assert "on 5 of the images" in text
     assert "it warns at eps 0.1, robust way: a warning" in text
@@ -179,12 +180,12 @@ def test_autoattack_joins_the_worst_case(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_autoattack_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.stress._AUTO", ("robust",))
-    found = run(Stress(eps=("0.31",), steps=3, targets=1, autoattack=True, autoattack_count=3))
+    found = run(Stress(eps=("0.31",), steps=3, targets=1, autoattack=("0.31",), autoattack_count=3))
     assert found["results"][0]["autoattack"]["robust"]["accuracy"]["value"] == 0.0
 
 
 def test_autoattack_refuses_sign_steps() -> None:
-    settings = Stress(eps=("0.3",), autoattack=True)
+    settings = Stress(eps=("0.3",), autoattack=("0.3",))
     with pytest.raises(ConfigError, match="AutoAttack has no l2_sign"):
         run(settings, of_norm("l2_sign", "0.3"))
 
@@ -243,6 +244,16 @@ def test_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (folder / stress.PLOT_FILE).exists()
 
 
+def test_autoattack_is_at_the_models_own_eps_unless_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AutoAttack, "__call__", lambda self, model, image, label, *, warn: image)
+    command(folder, "--eps", "0.05", "--autoattack", "--autoattack", "0.2")
+    written = json.loads((folder / stress.JSON_FILE).read_text())
+    given = {result["eps"]: result["autoattack"] is not None for result in written["results"]}
+    assert given == {"0.05": False, "0.1": True, "0.2": True}
+
+
 def test_a_curve_has_the_eps_that_were_asked_for_too(folder: Path) -> None:
     """Each distance once, however it is written."""
     command(folder, "--curve", "--eps", "0.10", "--eps", "0.3", "--steps", "1", "--restarts", "0")
@@ -257,6 +268,7 @@ def test_a_curve_has_the_eps_that_were_asked_for_too(folder: Path) -> None:
         (["--eps", "0"], "no room for an attack"),
         (["--alarm-eps", "x"], "not a distance"),
         (["--eps", "-1"], "is negative"),
+        (["--autoattack", "far"], "not a distance"),
         (["--split", "calibration"], "thresholds are read from the calibration split"),
         (["--autoattack-count", "3"], "without --autoattack"),
     ],
