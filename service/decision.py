@@ -10,28 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from service.scores import Floats, Logits, Temperature, disbelief, softmax
+
 Labels = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 Verdict = Literal["accept", "corrected"]
-
-
-@dataclass(frozen=True, slots=True)
-class Logits:
-    """What one run of the model says, (N, K) each."""
-
-    standard: Floats
-    robust: Floats
-    nonrobust: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Temperature:
-    """Each way's logits are divided by this before softmax."""
-
-    standard: float = 1.0
-    robust: float = 1.0
-    nonrobust: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +39,9 @@ class Finding:
     probabilities: Floats  # (K,) of the standard way
 
 
-def softmax(logits: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Probabilities (N, K) of logits (N, K) / temperature; any finite logits are safe."""
-    scaled = logits.astype(np.float64) / temperature
-    shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
 def disagreement(robust_label: Labels, nonrobust_label: Labels) -> Flags:
     """Eq. 12, (N,): adversarial where the robust and the non-robust way name different classes."""
     return np.asarray(robust_label != nonrobust_label)
-
-
-def disbelief(p_robust: Floats, nonrobust_label: Labels) -> Floats:
-    """The score, (N,) in [0, 1]: how little the robust way believes the non-robust way's label."""
-    believed = np.take_along_axis(p_robust, nonrobust_label[:, None], axis=1)[:, 0]
-    return np.asarray(np.clip(1.0 - believed, 0.0, 1.0))
 
 
 def decide(logits: Logits, temperature: Temperature) -> list[Finding]:

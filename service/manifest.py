@@ -8,12 +8,16 @@ A model folder is `models/<name>/<version>/` with
 
     model.onnx      input `image` float32 (N, C, H, W) in [0, 1]; the five OUTPUTS, batch dynamic
     golden.npz      `image` (n, C, H, W) float32 and what torch answered, under each name of OUTPUTS
+    detector.npz    weights of the detector head, under the names of `service.scores.Head`'s fields
     manifest.json   this file's `Manifest`
+
+`detector.npz` is there where the default score is `head`.
 """
 
 import hashlib
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -29,12 +33,14 @@ from pydantic import (
 )
 
 from service.errors import ModelRefused
+from service.scores import ScoreName
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
+DETECTOR_FILE = "detector.npz"
 
 INPUT = "image"
 LOGITS_STANDARD = "logits_standard"
@@ -74,6 +80,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[str, Field(pattern=r"^0\.[0-9]*[1-9]$")]  # of false alarms: "0.01" is 1 %
+Policy = Literal["eq12", "score", "strict"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]  # beyond it softmax is a step or flat
 
@@ -133,13 +141,82 @@ class Temperatures(_Closed):
     nonrobust: Temperature = 1.0
 
 
-class DecisionSpec(_Closed):
-    """How the three ways become a verdict."""
+class Threshold(_Closed):
+    """Flagged where the score is strictly above `value`.
 
-    rule: Literal["eq12"] = "eq12"  # flagged where the robust and the non-robust label differ
-    threshold: Share = 0.5  # of the score, for who wants a graded answer
-    thresholds: Mapping[str, Share] = Field(default_factory=dict)  # by target rate, "0.01" = 1 %
+    `interval` is where the rate of false alarms lies, with 95 % confidence over the draw of the
+    calibration set, on natural images like that set's. `per_class` holds one value a class of the
+    standard way, where thresholds were fitted class by class.
+    """
+
+    value: Share
+    interval: tuple[Share, Share]
+    per_class: tuple[Share, ...] | None = None
+
+
+class MixtureSpec(_Closed):
+    """Parameters of `service.mixture.Mixture`."""
+
+    weight: Share
+    scale: Annotated[float, Field(gt=0.0, le=1e3)]
+    power: Annotated[float, Field(gt=0.0, le=10.0)]
+
+
+class Histogram(_Closed):
+    """How often a score fell between two `edges` on the calibration images."""
+
+    edges: Annotated[tuple[Share, ...], Field(min_length=2)]
+    counts: tuple[Annotated[int, Field(ge=0)], ...]
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if len(self.counts) != len(self.edges) - 1:
+            raise ValueError(f"{len(self.edges)} edges need {len(self.edges) - 1} counts")
+        if any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError("edges do not rise")
+        return self
+
+
+class CalibrationSpec(_Closed):
+    """Which natural images the thresholds belong to."""
+
+    dataset: str
+    n_images: PositiveInt
+    sha256: Sha256  # of the images
+    created: AwareDatetime
+    histogram: Histogram  # of the default score
+    notes: tuple[str, ...] = ()
+
+
+class DecisionSpec(_Closed):
+    """How the three ways become a verdict.
+
+    `policy` is the default one: `eq12` flags where the robust and the non-robust way name different
+    classes; `score` where the score passes the threshold of `fpr`; `strict` accepts only where all
+    three ways agree and the score does not pass.
+    """
+
+    policy: Policy = "eq12"
+    score: ScoreName = "disbelief"
+    fpr: Rate | None = None  # target rate where none is asked for; one of `thresholds`
+    threshold: Share = 0.5  # of the score, where there is no target
+    thresholds: Mapping[Rate, Threshold] = Field(default_factory=dict)
     temperatures: Temperatures = Temperatures()
+    mixture: MixtureSpec | None = None
+    calibration: CalibrationSpec | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.fpr is not None and self.fpr not in self.thresholds:
+            raise ValueError(f"there is no threshold for the default rate {self.fpr}")
+        if self.policy != "eq12" and self.fpr is None:
+            raise ValueError(f"policy {self.policy} needs a default rate")
+        if self.thresholds and self.calibration is None:
+            raise ValueError("thresholds without the images they belong to")
+        by_rate = sorted(self.thresholds.items(), key=lambda pair: float(pair[0]))
+        if any(low[1].value < high[1].value for low, high in pairwise(by_rate)):
+            raise ValueError("a higher rate has a higher threshold")
+        return self
 
 
 class Evaluation(_Closed):
@@ -178,7 +255,7 @@ class Parity(_Closed):
 class Manifest(_Closed):
     """`manifest.json`, whole."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: Name
     version: PositiveInt
     created: AwareDatetime
@@ -194,13 +271,19 @@ class Manifest(_Closed):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        missing = [name for name in (MODEL_FILE, GOLDEN_FILE) if name not in self.files]
+        needed = [MODEL_FILE, GOLDEN_FILE]
+        if self.decision.score == "head":
+            needed.append(DETECTOR_FILE)
+        missing = [name for name in needed if name not in self.files]
         if missing:
             raise ValueError(f"files lacks {', '.join(missing)}")
         if MANIFEST_FILE in self.files:
             raise ValueError(f"files lists {MANIFEST_FILE}, which cannot hold its own hash")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a class name twice")
+        for rate, threshold in self.decision.thresholds.items():
+            if threshold.per_class and len(threshold.per_class) != len(self.labels):
+                raise ValueError(f"per_class of rate {rate} needs a value for each label")
         return self
 
 

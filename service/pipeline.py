@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from service import manifest as contract
 from service.alerts import RateMonitor
 from service.batcher import MicroBatcher, Served
-from service.decision import Finding, Logits, Temperature, decide
+from service.decision import Finding, decide
 from service.errors import DeadlineExceeded, ImageRefused, InferenceFailed
 from service.images import Limits, ModelInput, Upload, prepare
 from service.metrics import Metrics, bounded
 from service.repository import Catalogue, Model
+from service.scores import Logits, Temperature
 from service.session import usable_cpus
 from service.settings import Settings
 

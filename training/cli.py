@@ -12,6 +12,7 @@ from pathlib import Path
 from training.errors import ToldElsewhere, TrainingError
 
 _WAYS = ["standard", "robust", "nonrobust"]
+_QUICK = 1000  # images: 80 s of CPU time for the shipped MNIST model
 _ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
 _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the model's threat model)"
 
@@ -73,10 +74,18 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="for evaluation.json and .md, which are replaced (default: beside the checkpoint)",
+        help="for evaluation.json, .md and what belongs to them, which are replaced (default: "
+        "beside the checkpoint); a run that was stopped goes on from what is there",
+    )
+    evaluate.add_argument(
+        "--shard",
+        default="1/1",
+        metavar="K/N",
+        help="do the K-th of N shares, for several processes with one --out, or with what is in it "
+        "carried between machines; the last one writes the result",
     )
     _add_data_name(evaluate)
-    _add_images(evaluate, count=None)
+    _add_images(evaluate, count=None, quick=True)
     _add_device(evaluate)
     evaluate.set_defaults(command="evaluate")
 
@@ -173,16 +182,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_images(parser: argparse.ArgumentParser, *, count: int | None) -> None:
+def _add_images(parser: argparse.ArgumentParser, *, count: int | None, quick: bool = False) -> None:
     splits = ["train", "validation", "calibration", "test"]
     every = "all" if count is None else str(count)
     parser.add_argument("--split", choices=splits, default="test")
-    parser.add_argument(
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument(
         "--count",
         type=_at_least(1),
         default=count,
         help=f"images at most, drawn by the seed (default: {every})",
     )
+    if quick:
+        number.add_argument(
+            "--quick",
+            action="store_const",
+            const=_QUICK,
+            default=count,
+            dest="count",
+            help=f"{_QUICK} images at most: under five minutes for the shipped MNIST model on two "
+            "CPU cores (where they are busy, with OMP_NUM_THREADS=1)",
+        )
     parser.add_argument(
         "--seed", type=_at_least(0), default=0, help="of the images drawn and the attack"
     )

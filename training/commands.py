@@ -71,13 +71,14 @@ def attack_command(parsed: argparse.Namespace) -> int:
 
 
 def evaluate_command(parsed: argparse.Namespace) -> int:
-    """Measure, write both files, print the figures in short."""
-    from training import evaluation_table
+    """Measure a share or all; where all is there, write the files, print the figures in short."""
+    from training import evaluation_table, shard
     from training.attacks import setting
     from training.evaluate import TABLE_FILE, Evaluation, write
     from training.files import ready_folder
 
-    asked = tuple(setting.parse(text) for text in parsed.attack or ())
+    asked = tuple(dict.fromkeys(setting.parse(text) for text in parsed.attack or ()))
+    part = shard.parse(parsed.shard)
     subject = _subject(parsed)
     evaluation = Evaluation(
         attacks=asked or (setting.usual(subject.header.config.attack),),
@@ -88,8 +89,13 @@ def evaluate_command(parsed: argparse.Namespace) -> int:
     console = Console()
     folder = _out(parsed)
     ready_folder(folder)
-    document = evaluation(subject, console)
-    path = write(document, folder)
+    scratch = evaluation.scratch(subject, folder)
+    collected = evaluation(subject, scratch, console, part)
+    if collected is None:
+        return 0
+    document = evaluation.document(subject, collected)
+    path = write(document, collected.answered, folder)
+    scratch.discard()
     lines = [*evaluation_table.summary(document), f"{path} and {TABLE_FILE} beside it"]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     return 0

@@ -33,7 +33,7 @@ _READABLE = {
     "auroc_successful": "AUROC of the score, successful attacks",
     "auroc_all": "AUROC of the score, all attacks",
 }
-_ANSWERING = {
+ANSWERING = {
     "standard": "standard way",
     "robust": "robust way",
     "nonrobust": "non-robust way",
@@ -44,8 +44,11 @@ _EMPTY = "–"  # noqa: RUF001  # an en dash, as tables have it
 Metrics = Mapping[str, float | None]
 
 
-def render(document: Mapping[str, Any]) -> str:
-    """The whole of `evaluation.md` from the whole of `evaluation.json`."""
+def render(document: Mapping[str, Any], plots: Mapping[str, str] | None = None) -> str:
+    """The whole of `evaluation.md` from the whole of `evaluation.json`.
+
+    `plots` are files beside it, by what each shows.
+    """
     model, data = document["model"], document["data"]
     count, available = document["n_images"], data["available"]
     some = f"{count} of {available} images, drawn by seed {document['seed']}"
@@ -67,6 +70,9 @@ def render(document: Mapping[str, Any]) -> str:
     results = document["results"]
     for rounded, exact in zip(results[::2], results[1::2], strict=True):
         lines += _section(document, rounded, exact)
+    if plots:
+        lines += ["## Plots", "", "Of attacked images rounded to 8 bits.", ""]
+        lines += [f"![{caption}]({file})\n" for caption, file in plots.items()]
     return "\n".join(lines)
 
 
@@ -76,7 +82,7 @@ def summary(document: Mapping[str, Any]) -> list[str]:
     for result in document["results"][::2]:
         metrics = result["metrics"]
         parts = [
-            f"{_ANSWERING[way]} {_percent(metrics[f'accuracy_{way}_natural'])} natural, "
+            f"{ANSWERING[way]} {_percent(metrics[f'accuracy_{way}_natural'])} natural, "
             f"{_percent(metrics[f'accuracy_{way}_under_{way}_attack'])} attacked"
             for way in WAYS
             if metrics[f"accuracy_{way}_natural"] is not None
@@ -88,10 +94,17 @@ def summary(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def heading(attack: str) -> str:
+    """An attack's name in words."""
+    setting = parse(attack)
+    return f"{setting.norm} {setting.eps}, {setting.steps} steps of {setting.step_size}"
+
+
 def _section(
     document: Mapping[str, Any], rounded: Mapping[str, Any], exact: Mapping[str, Any]
 ) -> list[str]:
-    setting = parse(rounded["attack"]["name"])
+    name = rounded["attack"]["name"]
+    setting = parse(name)
     model = document["model"]
     cells: Cells = {}
     if document["split"] == "test" and document["n_images"] == document["data"]["available"]:
@@ -100,7 +113,7 @@ def _section(
         )
     about = paper_column.about(document["dataset"], setting.norm, setting.eps) if cells else ""
     return [
-        f"## {setting.norm} {setting.eps}, {setting.steps} steps of {setting.step_size}",
+        f"## {heading(name)}",
         "",
         "Accuracy in %, attacked images rounded to 8 bits:",
         "",
@@ -120,12 +133,12 @@ def _matrix(metrics: Metrics) -> list[str]:
     ways = [way for way in WAYS if metrics[f"accuracy_{way}_natural"] is not None]
     three = len(ways) == len(WAYS)
     answering = [*ways, *(["corrected"] if three else [])]
-    header = [_ANSWERING[name] for name in answering] + (["flagged"] if three else [])
+    header = [ANSWERING[name] for name in answering] + (["flagged"] if three else [])
     rows = [["natural"] + [_percent(metrics[f"accuracy_{name}_natural"]) for name in answering]]
     flagged = ["false_alarm_rate"]
     for way in ways:
         cells = [_percent(metrics[f"accuracy_{name}_under_{way}_attack"]) for name in answering]
-        rows.append([f"attack on the {_ANSWERING[way]}", *cells])
+        rows.append([f"attack on the {ANSWERING[way]}", *cells])
         flagged.append("rad_all" if way == "standard" else f"flagged_{way}_attack")
     if three:
         rows = [[*row, _percent(metrics[name])] for row, name in zip(rows, flagged, strict=True)]
@@ -159,9 +172,13 @@ def _readable(name: str) -> str:
     if name in _READABLE:
         return _READABLE[name]
     if match := re.fullmatch(r"accuracy_(\w+)_natural", name):
-        return f"{_ANSWERING[match[1]]}, natural"
+        return f"{ANSWERING[match[1]]}, natural"
     if match := re.fullmatch(r"accuracy_(\w+)_under_(\w+)_attack", name):
-        return f"{_ANSWERING[match[1]]}, attack on the {_ANSWERING[match[2]]}"
+        return f"{ANSWERING[match[1]]}, attack on the {ANSWERING[match[2]]}"
+    if match := re.fullmatch(r"ece_(\w+)_natural", name):
+        return f"ECE, {ANSWERING[match[1]]}, natural"
+    if match := re.fullmatch(r"ece_(\w+)_under_(\w+)_attack", name):
+        return f"ECE, {ANSWERING[match[1]]}, attack on the {ANSWERING[match[2]]}"
     if match := re.fullmatch(r"tpr_at_fpr_(\d+)_(\w+)", name):
         return f"TPR of the score at {match[1]} % FPR, {match[2]} attacks"
     percent = name.removeprefix("threshold_at_fpr_")

@@ -14,7 +14,7 @@ import numpy as np
 
 from training import metrics
 from training.config import Way
-from training.metrics import Flags, Labels
+from training.metrics import Flags, Labels, Values
 from training.predict import WAYS, Answers
 
 FPR_TARGETS = {"1": 0.01, "5": 0.05}  # in percent, as in `tpr_at_fpr_1_all`
@@ -46,6 +46,11 @@ NAMES = (
         for which in ("successful", "all")
     ),
     *(f"threshold_at_fpr_{percent}" for percent in FPR_TARGETS),
+    # Expected calibration error: natural images, then each way under the attack on itself and the
+    # corrected label under the attack on the standard way.
+    *(f"ece_{way}_natural" for way in (*WAYS, "corrected")),
+    *(f"ece_{way}_under_{way}_attack" for way in WAYS),
+    "ece_corrected_under_standard_attack",
 )
 
 _NO_SUCCESS = "no attack on the standard way succeeded"
@@ -76,13 +81,46 @@ def measure(
     `natural` and each of `attacked` (by the way that was attacked) hold logits by answering way;
     ways that `method` does not train are missing from both, and what needs them is absent.
     """
-    found = _accuracies(label, natural, attacked)
+    found = _accuracies(label, natural, attacked) | _calibration(label, natural, attacked)
     if len(natural) == len(WAYS):
         found |= _disentanglement(found)
         found |= _detection(label, natural, attacked)
         found |= _scores(label, natural, attacked["standard"])
     untrained = Figure(value=None, absent=_UNTRAINED.format(method=method))
     return {name: found.get(name, untrained) for name in NAMES}
+
+
+def confidences(label: Labels, answers: Answers) -> dict[str, tuple[Values, Flags]]:
+    """By way, and of the corrected label where all ways answer: probability, and whether right.
+
+    The corrected label has the probability that the way it is taken from gives it.
+    """
+    named = {way: (metrics.confidence(logits), logits.argmax(1)) for way, logits in answers.items()}
+    found: dict[str, tuple[Values, Flags]] = {
+        way: (confidence, predicted == label) for way, (confidence, predicted) in named.items()
+    }
+    if len(answers) == len(WAYS):
+        flags, predicted = verdicts(answers)
+        confidence = np.where(flags, named["robust"][0], named["standard"][0])
+        found["corrected"] = confidence, predicted == label
+    return found
+
+
+def verdicts(answers: Answers) -> tuple[Flags, Labels]:
+    """Eq. 12's flags and the corrected labels."""
+    named = _labels(answers)
+    flags = metrics.flagged(named["robust"], named["nonrobust"])
+    return flags, metrics.corrected(named["standard"], named["robust"], flags)
+
+
+def score(answers: Answers) -> Values:
+    """Of each image, (N,) in [0, 1]: higher is likelier adversarial."""
+    return metrics.score(answers["robust"], answers["nonrobust"])
+
+
+def fooled(label: Labels, answers: Answers) -> Flags:
+    """Where an attack on the standard way was successful."""
+    return np.asarray(answers["standard"].argmax(axis=1) != label)
 
 
 def _share(hits: Flags) -> Figure:
@@ -131,22 +169,23 @@ def _disentanglement(found: Figures) -> Figures:
     }
 
 
-def _verdicts(answers: Answers) -> tuple[Flags, Labels]:
-    """Eq. 12's flags and the corrected labels."""
-    named = _labels(answers)
-    flags = metrics.flagged(named["robust"], named["nonrobust"])
-    return flags, metrics.corrected(named["standard"], named["robust"], flags)
-
-
-def _fooled(label: Labels, answers: Answers) -> Flags:
-    return np.asarray(answers["standard"].argmax(axis=1) != label)
+def _calibration(label: Labels, natural: Answers, attacked: Mapping[Way, Answers]) -> Figures:
+    found = {
+        f"ece_{name}_natural": _plain(metrics.ece(*pair))
+        for name, pair in confidences(label, natural).items()
+    }
+    for way, answers in attacked.items():
+        for name, pair in confidences(label, answers).items():
+            if name == way or (name, way) == ("corrected", "standard"):
+                found[f"ece_{name}_under_{way}_attack"] = _plain(metrics.ece(*pair))
+    return found
 
 
 def _detection(label: Labels, natural: Answers, attacked: Mapping[Way, Answers]) -> Figures:
-    alarms, natural_corrected = _verdicts(natural)
-    flags = {way: _verdicts(answers)[0] for way, answers in attacked.items()}
-    corrected = {way: _verdicts(answers)[1] for way, answers in attacked.items()}
-    fooled = _fooled(label, attacked["standard"])
+    alarms, natural_corrected = verdicts(natural)
+    flags = {way: verdicts(answers)[0] for way, answers in attacked.items()}
+    corrected = {way: verdicts(answers)[1] for way, answers in attacked.items()}
+    successful = fooled(label, attacked["standard"])
     robust_right = attacked["standard"]["robust"].argmax(axis=1) == label
     natural_right = metrics.accuracy(natural["standard"].argmax(axis=1), label)
     return {
@@ -156,7 +195,7 @@ def _detection(label: Labels, natural: Answers, attacked: Mapping[Way, Answers])
             f"accuracy_corrected_under_{way}_attack": _share(corrected[way] == label)
             for way in WAYS
         },
-        "rad_successful": _share(flags["standard"][fooled]),
+        "rad_successful": _share(flags["standard"][successful]),
         "rad_all": _share(flags["standard"]),
         "rad_mixture": _plain(
             metrics.equal_mixture(
@@ -165,9 +204,9 @@ def _detection(label: Labels, natural: Answers, attacked: Mapping[Way, Answers])
         ),
         "flagged_robust_attack": _share(flags["robust"]),
         "flagged_nonrobust_attack": _share(flags["nonrobust"]),
-        "accuracy_robust_successful": _share(robust_right[fooled]),
+        "accuracy_robust_successful": _share(robust_right[successful]),
         "accuracy_standard_mixture": _plain(
-            metrics.equal_mixture(natural_right, metrics.share(~fooled))
+            metrics.equal_mixture(natural_right, metrics.share(~successful))
         ),
         "accuracy_corrected_mixture": _plain(
             metrics.equal_mixture(
@@ -179,10 +218,9 @@ def _detection(label: Labels, natural: Answers, attacked: Mapping[Way, Answers])
 
 
 def _scores(label: Labels, natural: Answers, attacked: Answers) -> Figures:
-    below = metrics.score(natural["robust"], natural["nonrobust"])
-    above = metrics.score(attacked["robust"], attacked["nonrobust"])
+    below, above = score(natural), score(attacked)
     found: Figures = {}
-    for which, scores in (("successful", above[_fooled(label, attacked)]), ("all", above)):
+    for which, scores in (("successful", above[fooled(label, attacked)]), ("all", above)):
         found[f"auroc_{which}"] = _plain(metrics.auroc(below, scores))
         for percent, target in FPR_TARGETS.items():
             threshold = metrics.threshold_at_fpr(below, target)

@@ -5,6 +5,7 @@ and flags are (N,), logits (N, classes). Knows no model, attack, file or data se
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,20 @@ def auroc(natural: Values, attacked: Values) -> float:
     return float((below + below_or_tied).sum() / (2 * len(natural) * len(attacked)))
 
 
+def roc(natural: Values, attacked: Values) -> tuple[Values, Values]:
+    """Rates of false alarms and of detection, (M,) each and ascending, from (0, .) to (1, 1).
+
+    One point a distinct natural score as threshold, flagged strictly above it as in
+    `threshold_at_fpr`: the most that is detected at each rate of false alarms that can be realised.
+    """
+    thresholds = np.append(np.unique(natural)[::-1], -np.inf)
+    above = [
+        1 - np.searchsorted(np.sort(scores), thresholds, side="right") / len(scores)
+        for scores in (natural, attacked)
+    ]
+    return above[0], above[1]
+
+
 def threshold_at_fpr(natural: Values, target: float) -> float:
     """The lowest threshold at which at most `target` of the natural scores lie above it.
 
@@ -126,3 +141,45 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     low = 0.0 if hits == 0 else center - reach  # exactly, where rounding would leave a trace
     high = 1.0 if hits == count else center + reach
     return low, high
+
+
+def confidence(logits: Values) -> NDArray[np.float64]:
+    """Probability of the named class, (N,) in [1 / classes, 1]: the largest of the softmax."""
+    shifted = np.asarray(logits, dtype=np.float64)
+    return np.asarray(1 / np.exp(shifted - shifted.max(axis=1, keepdims=True)).sum(axis=1))
+
+
+class Reliability(NamedTuple):
+    """Bins of confidence from low to high, (bins,) each; the means of an empty bin are NaN."""
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    images: NDArray[np.int64]
+
+
+def reliability(confidence: Values, right: Flags, bins: int = 15) -> Reliability:
+    """Mean confidence and accuracy in bins of equal width over [0, 1], closed on the right.
+
+    Those of Guo et al. 2017, section 2. `right` says where the named class is the true one.
+    """
+    which = np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(which, minlength=bins)
+    filled = np.where(count, count, np.nan)
+    return Reliability(
+        confidence=np.bincount(which, weights=confidence, minlength=bins) / filled,
+        accuracy=np.bincount(which, weights=right, minlength=bins) / filled,
+        images=count,
+    )
+
+
+def ece(confidence: Values, right: Flags, bins: int = 15) -> float:
+    """Expected calibration error in [0, 1] (Guo et al. 2017, Eq. 3); NaN for no images.
+
+    The mean distance of accuracy from confidence over the bins of `reliability`, each weighted by
+    its share of the images. It depends on the number of bins; 15 is that paper's.
+    """
+    if not len(right):
+        return math.nan
+    found = reliability(confidence, right, bins)
+    gap = np.nan_to_num(np.abs(found.accuracy - found.confidence))  # an empty bin weighs nothing
+    return float((gap * found.images).sum() / found.images.sum())

@@ -35,7 +35,12 @@ def examined(model: ThreeWayModel) -> Iterator[None]:
 def batches(images: Images, size: int, device: torch.device) -> Iterator[tuple[int, Images]]:
     """The images in order, on `device`, `size` at a time, each with its first one's position."""
     for start in range(0, len(images), size):
-        yield start, images.take(slice(start, start + size)).to(device)
+        yield start, batch_at(images, start, size, device)
+
+
+def batch_at(images: Images, position: int, size: int, device: torch.device) -> Images:
+    """The at most `size` images from `position` on, on `device`."""
+    return images.take(slice(position, position + size)).to(device)
 
 
 def answer(model: ThreeWayModel, image: Tensor, ways: Sequence[Way]) -> Answers:

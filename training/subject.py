@@ -39,6 +39,11 @@ class Subject:
         return _KNOWN_DATA.get(scheme, f"{scheme}:{Path(place).name}")
 
     @property
+    def drawn(self) -> list[int] | None:
+        """The index where some images were drawn, None where they are all of the split."""
+        return None if len(self.index) == self.available else list(self.index)
+
+    @property
     def ways(self) -> tuple[Way, ...]:
         """The ways that the model's method trained; the others of a one-way model mean nothing."""
         return TRAINED_WAYS[self.header.config.method]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from service.decision import Logits, Temperature, decide, disbelief, softmax, top_k
+from service.decision import decide, top_k
+from service.scores import Logits, Temperature, disbelief, softmax
 
 
 def one(*values: float) -> NDArray[np.float64]:

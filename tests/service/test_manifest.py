@@ -43,10 +43,27 @@ def test_manifest_survives_the_file(toy: ToyFolder) -> None:
     assert manifest.decision.temperatures.robust == 1.0
 
 
+FITTED = {"value": 0.5, "interval": [0.0, 0.1]}
+
+
+def calibrated(thresholds: dict[str, Any], **histogram: list[Any]) -> dict[str, Any]:
+    """A decision with thresholds and what belongs to them."""
+    return {
+        "thresholds": thresholds,
+        "calibration": {
+            "dataset": "toys",
+            "n_images": 3,
+            "sha256": "0" * 64,
+            "created": "2026-01-01T00:00:00Z",
+            "histogram": {"edges": [0.0, 0.5, 1.0], "counts": [2, 1]} | histogram,
+        },
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"schema_version": 2}, "schema_version: Input should be 1"),
+        ({"schema_version": 1}, "schema_version: Input should be 2"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"name": "../etc"}, "name: String should match pattern"),
         ({"name": "Upper"}, "name: String should match pattern"),
@@ -64,6 +81,16 @@ def test_manifest_survives_the_file(toy: ToyFolder) -> None:
         ({"threat_model": {"norm": "l1", "eps": "0.3"}}, "threat_model.norm"),
         ({"threat_model": {"norm": "l2", "eps": "much"}}, "threat_model.eps"),
         ({"decision": {"threshold": 1.5}}, "decision.threshold"),
+        ({"decision": {"rule": "eq12"}}, "decision.rule: Extra inputs"),
+        ({"decision": {"policy": "score"}}, "policy score needs a default rate"),
+        ({"decision": {"fpr": "0.01"}}, "no threshold for the default rate 0.01"),
+        ({"decision": {"fpr": "1 %"}}, "decision.fpr"),
+        ({"decision": {"score": "head"}}, "files lacks detector.npz"),
+        ({"decision": {"thresholds": {"0.01": FITTED}}}, "without the images they belong to"),
+        ({"decision": calibrated({"0.01": FITTED | {"value": 0.1}, "0.05": FITTED})}, "higher"),
+        ({"decision": calibrated({"0.01": FITTED | {"per_class": [0.5]}})}, "for each label"),
+        ({"decision": calibrated({}, counts=[1])}, "3 edges need 2 counts"),
+        ({"decision": calibrated({}, edges=[0.0, 0.5, 0.5])}, "edges do not rise"),
         ({"decision": {"temperatures": {"robust": 0}}}, "decision.temperatures.robust"),
         ({"name": "", "version": 0}, "and 1 more"),
     ],

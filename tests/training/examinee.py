@@ -5,13 +5,17 @@ the non-robust way and is near; the standard way adds both. So an l_inf attack o
 second pixel over and never the first, and each figure of an evaluation is known.
 """
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from rich.console import Console
 from torch import Tensor, nn
 
+from training.answers import Answered
 from training.checkpoint import (
     Checkpoint,
     Header,
@@ -22,6 +26,7 @@ from training.checkpoint import (
 )
 from training.config import Config, Method, from_dict
 from training.data import Images
+from training.evaluate import Evaluation
 from training.subject import Subject
 from training.three_way import ThreeWayModel
 
@@ -124,6 +129,16 @@ def subject(method: Method = "aat++") -> Subject:
         index=tuple(range(100, 112)),
         available=200,
     )
+
+
+def evaluated(
+    evaluation: Evaluation, about: Subject, console: Console
+) -> tuple[dict[str, Any], Answered]:
+    """The document and the answers, without writing them."""
+    with tempfile.TemporaryDirectory() as place:
+        collected = evaluation(about, evaluation.scratch(about, Path(place)), console)
+    assert collected is not None
+    return evaluation.document(about, collected), collected.answered
 
 
 def write_images(place: Path, classes: tuple[str, ...], *, size: int = 16, count: int = 6) -> None:

@@ -23,7 +23,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     examinee.write_images(folder / "data", CLASSES, count=4)
     source = f"imagefolder:{folder / 'data'}"
-    examinee.write_checkpoint(folder / "checkpoint.safetensors", source, CLASSES)
+    path = folder / "checkpoint.safetensors"
+    examinee.write_checkpoint(path, source, CLASSES)
+    (folder / "damaged").write_bytes(path.read_bytes()[:-100])
     return folder
 
 
@@ -78,8 +80,51 @@ def test_evaluate_writes_beside_the_checkpoint(run: Path) -> None:
     path = run / "checkpoint.safetensors"
     arguments = ["evaluate", str(path), "--attack", QUICK, "--count", "2", "--device", "cpu"]
     assert main(arguments) == 0
-    assert (run / "evaluation.json").exists()
-    assert (run / "evaluation.md").exists()
+    assert sorted(path.name for path in run.glob("[ae]*")) == [
+        "answers.npz",
+        "evaluation-reliability.svg",
+        "evaluation-roc.svg",
+        "evaluation-scores.svg",
+        "evaluation.json",
+        "evaluation.md",
+    ]
+
+
+def test_evaluate_in_shares(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--attack", QUICK, "--attack", QUICK, "--batch-size", "3", "--device", "cpu"]
+    arguments = ["evaluate", str(run), "--out", str(tmp_path / "parts"), *options]
+    assert main([*arguments, "--shard", "2/2"]) == 0
+    assert capsys.readouterr().out.endswith("missing: 6 of --shard 1/2\n")
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["evaluation.partial"]
+    assert main([*arguments, "--seed", "1"]) == 1
+    assert "holds parts of other work (seed differ)" in capsys.readouterr().err
+    assert main([*arguments, "--shard", "1/2"]) == 0
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "whole"), *options]) == 0
+    parts, whole = (
+        json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("parts", "whole")
+    )
+    assert parts["attacks"] == [QUICK]
+    assert parts["results"] == whole["results"]
+    folders = [tmp_path / name for name in ("parts", "whole")]
+    files = [{path.name: path for path in folder.iterdir()} for folder in folders]
+    assert files[0].keys() == files[1].keys()
+    for name in files[0].keys() - {"evaluation.json", "evaluation.md"}:  # which hold the time
+        assert files[0][name].read_bytes() == files[1][name].read_bytes()
+
+
+def test_quick_is_a_count(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("training.cli._QUICK", 5)
+    arguments = ["evaluate", str(run), "--attack", QUICK, "--device", "cpu", "--quick"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["n_images"] == 5
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--count", "3"])
+    assert "not allowed with argument --quick" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -89,6 +134,10 @@ def test_evaluate_writes_beside_the_checkpoint(run: Path) -> None:
         (["evaluate", "RUN", "--attack", "linf:0.3"], "'linf:0.3' is not an attack"),
         (["evaluate", "RUN", "--data", "imagefolder:RUN/nowhere"], "nowhere"),
         (["evaluate", "RUN", "--out", "RUN/checkpoint.safetensors"], "cannot write to"),
+        (["evaluate", "RUN", "--out", "RUN/checkpoint.safetensors/a"], "cannot write to"),
+        (["evaluate", "RUN/data", "--out", "RUN/new"], "cannot read checkpoint"),
+        (["evaluate", "RUN/damaged", "--out", "RUN/new"], "cannot read checkpoint"),
+        (["evaluate", "RUN", "--out", "RUN/new", "--shard", "3/2"], "'3/2' is not a share"),
         (["attack", "RUN", "RUN"], "is not empty"),
         (["export", "RUN", "--name", "toy", "--ways", "robust,magic"], "--ways: magic; known: "),
         (["train", "RUN/nowhere.toml"], "cannot read"),
@@ -142,7 +191,10 @@ def test_stopped_by_hand(
     monkeypatch.setattr("training.predict.attacked", stop)
     assert main(["evaluate", str(run), "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "parallax-train: stopped\n"
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.partial"]
+    monkeypatch.undo()
+    assert main(["evaluate", str(run), "--out", str(tmp_path), "--attack", QUICK]) == 1
+    assert "holds parts of other work (attacks differ)" in capsys.readouterr().err
 
 
 def test_a_fault_that_another_process_tells_is_not_told_twice(

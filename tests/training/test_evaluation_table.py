@@ -17,7 +17,8 @@ LIKE_THE_PAPER = setting.parse("linf:0.3:0.1:4")
 def document(method: Method = "aat++", **options: Any) -> dict[str, Any]:
     console = Console(file=io.StringIO())
     settings: dict[str, Any] = {"attacks": (STRONG, LIKE_THE_PAPER)}
-    return Evaluation(**(settings | options))(examinee.subject(method), console)
+    evaluation = Evaluation(**(settings | options))
+    return examinee.evaluated(evaluation, examinee.subject(method), console)[0]
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,10 @@ def test_one_way_model_shows_its_way_alone() -> None:
         "---",
         "non-robust way, natural",
         "non-robust way, attack on the non-robust way",
+        "ECE, non-robust way, natural",
+        "ECE, non-robust way, attack on the non-robust way",
     ]
-    assert table[-1][-1] == "17.9 (Table 3)"
+    assert table[7][-1] == "17.9 (Table 3)"
     assert "Not measured, needs a way that the method st does not train: `accuracy_st" in text
 
 
@@ -122,6 +125,12 @@ def test_figure_that_is_missing_from_one_rounding_only() -> None:
 
 def test_every_figure_has_words(text: str) -> None:
     assert "_" not in "".join(row[0] for row in rows(text))
+
+
+def test_plots_are_shown_where_there_are_any(text: str) -> None:
+    assert "![" not in text
+    shown = evaluation_table.render(document(), {"what it shows": "a.svg"})
+    assert "![what it shows](a.svg)" in shown.split("## Plots")[1]
 
 
 def test_summary() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.config import Way
-from training.figures import NAMES, Figures, measure
+from training.figures import NAMES, Figures, confidences, measure
 from training.predict import Answers
 
 LABEL = np.array([0, 0, 1, 1])
@@ -42,6 +42,7 @@ def figures() -> Figures:
 
 def test_every_figure_by_hand(figures: Figures) -> None:
     believed, doubted = 1 - 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-2))
+    sure = doubted  # what a way gives the class it names
     # Scores: natural low, low, low, high; attacked high, low, high, low.
     assert values(figures) == pytest.approx(
         {
@@ -80,6 +81,15 @@ def test_every_figure_by_hand(figures: Figures) -> None:
             "tpr_at_fpr_5_all": 0.0,
             "threshold_at_fpr_1": doubted,
             "threshold_at_fpr_5": doubted,
+            # One bin: every answer is as confident as the next.
+            "ece_standard_natural": 1 - sure,
+            "ece_robust_natural": sure - 0.75,
+            "ece_nonrobust_natural": 1 - sure,
+            "ece_corrected_natural": sure - 0.75,
+            "ece_standard_under_standard_attack": sure - 0.25,
+            "ece_robust_under_robust_attack": sure - 0.5,
+            "ece_nonrobust_under_nonrobust_attack": sure,
+            "ece_corrected_under_standard_attack": sure - 0.75,
         }
     )
     assert believed < doubted
@@ -98,6 +108,19 @@ def test_shares_have_an_interval_and_a_count(figures: Figures) -> None:
     assert figures["rad_successful"].count == 3
     low, high = figures["rad_all"].interval or (1, 0)
     assert 0 < low < 0.5 < high < 1
+
+
+def test_corrected_label_has_the_probability_of_the_way_it_is_taken_from() -> None:
+    """The first image is not flagged, the second is, and there the robust way is less sure."""
+    standard, robust, nonrobust = (
+        np.log(np.array(rows, dtype=np.float32))
+        for rows in ([[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.3, 0.7]], [[0.8, 0.2], [0.8, 0.2]])
+    )
+    said: Answers = {"standard": standard, "robust": robust, "nonrobust": nonrobust}
+    confidence, right = confidences(np.array([0, 0]), said)["corrected"]
+    assert confidence == pytest.approx([0.9, 0.7])
+    assert right.tolist() == [True, False]
+    assert set(confidences(np.array([0, 0]), {"nonrobust": nonrobust})) == {"nonrobust"}
 
 
 def test_no_successful_attack() -> None:
@@ -129,6 +152,8 @@ def test_one_way_models_leave_the_rest_out() -> None:
     assert present == {
         "accuracy_nonrobust_natural": 0.75,
         "accuracy_nonrobust_under_nonrobust_attack": 0.25,
+        "ece_nonrobust_natural": pytest.approx(1 / (1 + math.exp(-2)) - 0.75),
+        "ece_nonrobust_under_nonrobust_attack": pytest.approx(1 / (1 + math.exp(-2)) - 0.25),
     }
     assert tuple(figures) == NAMES
     reasons = {figure.absent for figure in figures.values()}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import decision
+from service import decision, scores
 from training import metrics
 
 few_values = st.lists(st.integers(0, 5), min_size=1, max_size=20)  # few values, so many ties
@@ -53,7 +53,7 @@ class TestScore:
         generator = np.random.default_rng(0)
         robust, nonrobust = generator.normal(0, 4, (2, 200, 10)).astype(np.float32)
         named = nonrobust.argmax(axis=1)
-        served = decision.disbelief(decision.softmax(robust), named)
+        served = scores.disbelief(scores.softmax(robust), named)
         assert metrics.score(robust, nonrobust) == pytest.approx(served, abs=1e-12)
         flags = metrics.flagged(robust.argmax(axis=1), named)
         assert (flags == decision.disagreement(robust.argmax(axis=1), named)).all()
@@ -82,6 +82,67 @@ class TestAuroc:
     def test_empty_side(self) -> None:
         assert math.isnan(metrics.auroc(array([]), array([1])))
         assert math.isnan(metrics.auroc(array([1]), array([])))
+
+
+class TestRoc:
+    def test_by_hand(self) -> None:
+        alarms, detected = metrics.roc(array([1, 2, 2, 4]), array([0, 2, 3, 5, 5]))
+        # Above 4, 2, 1 and all: natural 0, 1, 3, 4 of 4; attacked 2, 3, 4, 5 of 5.
+        assert alarms.tolist() == [0, 0.25, 0.75, 1]
+        assert detected == pytest.approx([0.4, 0.6, 0.8, 1])
+
+    @given(natural=few_values, attacked=few_values, target=st.floats(0, 1))
+    def test_passes_through_every_threshold(
+        self, natural: list[int], attacked: list[int], target: float
+    ) -> None:
+        alarms, detected = metrics.roc(array(natural), array(attacked))
+        reached = np.flatnonzero(alarms <= target + 1e-9)[-1]
+        expected = metrics.tpr_at_fpr(array(natural), array(attacked), target)
+        assert detected[reached] == pytest.approx(expected)
+
+
+class TestCalibration:
+    def test_confidence_by_hand(self) -> None:
+        logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]]))
+        assert metrics.confidence(logits) == pytest.approx([0.7, 0.5])
+        huge = np.array([[1e30, -1e30], [-3e38, -3e38]], dtype=np.float32)
+        assert metrics.confidence(huge).tolist() == [1.0, 0.5]
+
+    def test_bins_by_hand(self) -> None:
+        confidence = np.array([0.0, 0.25, 0.3, 0.5, 0.9, 1.0])
+        right = np.array([True, False, True, True, True, False])
+        found = metrics.reliability(confidence, right, bins=4)
+        assert found.images.tolist() == [2, 2, 0, 2]  # a bin holds its upper edge
+        assert found.confidence == pytest.approx([0.125, 0.4, math.nan, 0.95], nan_ok=True)
+        assert found.accuracy == pytest.approx([0.5, 1.0, math.nan, 0.5], nan_ok=True)
+
+    def test_ece_by_hand(self) -> None:
+        confidence = np.array([0.0, 0.25, 0.3, 0.5, 0.9, 1.0])
+        right = np.array([True, False, True, True, True, False])
+        expected = (2 * 0.375 + 2 * 0.6 + 2 * 0.45) / 6
+        assert metrics.ece(confidence, right, bins=4) == pytest.approx(expected)
+        assert metrics.ece(confidence, right, bins=1) == pytest.approx(4 / 6 - 2.95 / 6)
+
+    def test_fifteen_bins(self) -> None:
+        """One bin holds both images and hides that they are off to either side; two do not."""
+        right = np.array([True, False])
+        assert metrics.ece(np.array([0.47, 0.52]), right) == pytest.approx(0.005)  # 7/15 to 8/15
+        assert metrics.ece(np.array([0.47, 0.54]), right) == pytest.approx((0.53 + 0.54) / 2)
+
+    def test_ece_of_nothing(self) -> None:
+        assert math.isnan(metrics.ece(array([]), np.array([], dtype=bool)))
+
+    @given(
+        pairs=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=20),
+        bins=st.integers(1, 20),
+    )
+    def test_bins_keep_every_image(self, pairs: list[tuple[float, bool]], bins: int) -> None:
+        confidence, right = (np.array(column) for column in zip(*pairs, strict=True))
+        found = metrics.reliability(confidence, right, bins)
+        assert found.images.sum() == len(pairs)
+        assert np.nansum(found.accuracy * found.images) == pytest.approx(right.sum())
+        gap = abs(right.mean() - confidence.mean())
+        assert gap - 1e-9 <= metrics.ece(confidence, right, bins) <= 1
 
 
 class TestThreshold:

@@ -30,6 +30,15 @@ def panels(columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
+def grid(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """`count` panels in rows of at most `columns`, without empty ones at the end."""
+    columns = min(count, columns)
+    figure, axes = panels(columns, -(-count // columns))
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, axes[:count]
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write `path`, an SVG file on a white ground, replacing an older one in one move.
 

@@ -25,6 +25,14 @@ def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
     assert {"natural", "a title"} <= {(part.text or "").strip() for part in root.iter()}
 
 
+def test_grid_has_no_empty_panels() -> None:
+    figure, axes = style.grid(4)
+    assert figure.axes == axes
+    assert len(axes) == 4
+    assert figure.get_size_inches() == pytest.approx((3 * 4.2, 2 * 3.2))
+    assert style.grid(1)[0].get_size_inches() == pytest.approx((4.2, 3.2))
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
