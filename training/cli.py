@@ -131,15 +131,34 @@ def _parser() -> argparse.ArgumentParser:
     stress = stages.add_parser("stress", help="attack the detector knowing that it is there")
     stress.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     stress.add_argument("--eps", action="append", help="may be repeated (default: the model's own)")
+    stress.add_argument(
+        "--curve",
+        action="store_true",
+        help="also an eighth to twice the model's own eps; 0.05 to 0.4 for linf 0.3",
+    )
     stress.add_argument("--alarm-eps", default="1/255", help="for attacks that only want alarms")
     stress.add_argument("--steps", type=_at_least(1), default=50, help="of each attack")
     stress.add_argument("--targets", type=_at_least(1), default=3, help="wrong classes to try")
     stress.add_argument("--restarts", type=_at_least(0), default=1, help="random starts of each")
     stress.add_argument(
+        "--autoattack",
+        nargs="?",
+        const="",
+        metavar="EPS",
+        action="append",
+        help="also AutoAttack on two ways, slow; may be repeated (without EPS: the model's own)",
+    )
+    stress.add_argument(
+        "--autoattack-count",
+        type=_at_least(1),
+        metavar="N",
+        help="images at most for it (default: all that are drawn)",
+    )
+    stress.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="for stress.json and .md, which are replaced (default: beside the checkpoint)",
+        help="for stress.json, .md and .svg, which are replaced (default: beside the checkpoint)",
     )
     _add_data_name(stress)
     _add_images(stress, count=200)
