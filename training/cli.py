@@ -147,6 +147,43 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(shift)
     shift.set_defaults(command="shift")
 
+    calibrate = stages.add_parser(
+        "calibrate", help="fit score, thresholds and probabilities, and measure what they hold"
+    )
+    calibrate.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    calibrate.add_argument(
+        "--fpr", metavar="RATE", default="0.01", help="default rate of false alarms (default: 0.01)"
+    )
+    calibrate.add_argument(
+        "--policy", choices=["eq12", "score", "strict"], default="eq12", help="default policy"
+    )
+    calibrate.add_argument(
+        "--per-class", action="store_true", help="a threshold for each class of the standard way"
+    )
+    calibrate.add_argument(
+        "--no-head", action="store_true", help="train no detector head, compare the others"
+    )
+    calibrate.add_argument(
+        "--steps", type=_at_least(1), default=30, help="of attacks that know the detector"
+    )
+    calibrate.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for calibration.json, .md, plots and detector.npz, which are replaced "
+        "(default: beside the checkpoint)",
+    )
+    _add_data_name(calibrate)
+    calibrate.add_argument(
+        "--count",
+        type=_at_least(1),
+        default=500,
+        help="images of each split that are attacked, drawn by the seed (default: 500)",
+    )
+    _add_drawing(calibrate)
+    _add_device(calibrate)
+    calibrate.set_defaults(command="calibrate")
+
     export = stages.add_parser("export", help="write a model folder that the service accepts")
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     export.add_argument("--name", required=True, help="of the model, e.g. mnist")
@@ -154,6 +191,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--models", type=Path, default=Path("models"), help="(default: models)")
     export.add_argument(
         "--evaluation", type=Path, help="what `evaluate` wrote (default: beside the checkpoint)"
+    )
+    export.add_argument(
+        "--calibration",
+        type=Path,
+        help="what `calibrate` wrote (default: beside the checkpoint, where it is there)",
     )
     export.add_argument(
         "--ways", default="", help="also write single ways as files, e.g. robust,nonrobust"
@@ -184,6 +226,10 @@ def _add_images(parser: argparse.ArgumentParser, *, count: int | None, quick: bo
             help=f"{_QUICK} images at most: under five minutes for the shipped MNIST model on two "
             "CPU cores (where they are busy, with OMP_NUM_THREADS=1)",
         )
+    _add_drawing(parser)
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=_at_least(0), default=0, help="of the images drawn and the attack"
     )

@@ -179,6 +179,44 @@ def shift_command(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def calibrate_command(parsed: argparse.Namespace) -> int:
+    """Calibrate on the model's own splits, write the report, print what came of it."""
+    from training import calibration_table
+    from training.calibrate import SPLITS, TABLE_FILE, Calibrate, write
+    from training.files import ready_folder
+
+    calibrate = Calibrate(
+        count=parsed.count,
+        steps=parsed.steps,
+        rounds=None if parsed.no_head else 1,
+        per_class=parsed.per_class,
+        policy=parsed.policy,
+        fpr=parsed.fpr,
+        dataset=parsed.data_name,
+        seed=parsed.seed,
+        batch_size=parsed.batch_size,
+    )
+    subjects = {
+        split: load(
+            parsed.checkpoint,
+            split=split,
+            count=None,
+            seed=parsed.seed,
+            source=parsed.data,
+            device=choose(parsed.device),
+        )
+        for split in SPLITS
+    }
+    folder = _out(parsed)
+    ready_folder(folder)
+    console = Console()
+    calibration = calibrate(subjects, console)
+    path = write(calibration, folder)
+    lines = [*calibration_table.summary(calibration.document), f"{path} and {TABLE_FILE} beside it"]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    return 0
+
+
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
     from training import checkpoint
@@ -237,5 +275,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stress": stress_command,
     "report": report_command,
     "shift": shift_command,
+    "calibrate": calibrate_command,
     "export": export_command,
 }
