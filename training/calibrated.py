@@ -69,7 +69,7 @@ def labels(
     said = {
         "standard way": softmax(logits.standard),
         "label switch": switched(Temperature()),
-        "label switch after temperatures": switched(temperature),
+        "tempered switch": switched(temperature),
         "mixture": probabilities(observed, temperature, mixture),
     }
     return {name: _confidences(p, observed) for name, p in said.items()}

@@ -232,8 +232,9 @@ def _mixture(document: Mapping[str, Any]) -> list[str]:
         "natural and attacked calibration images, half of each, where the natural accuracy is at "
         f"most {100 * search['loses']:g} points below the standard way's; among those within "
         f"{100 * search['equal']:g} points of the best the least log loss. The standard way and "
-        "the label switch (section 3.3 of the paper) have their softmax as it is. Right and ECE, "
-        "in %; half attacked is the attacked images and the same ones before.",
+        "the label switch (section 3.3 of the paper) have their softmax as it is, the tempered "
+        "switch and the mixture the temperatures above. Right and ECE, in %; half attacked is the "
+        "attacked images and the same ones before.",
         "",
     ]
     for split in ("calibration", "test"):

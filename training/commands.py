@@ -219,7 +219,7 @@ def calibrate_command(parsed: argparse.Namespace) -> int:
 
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
-    from training import checkpoint
+    from training import calibrate, checkpoint
     from training.evaluate import JSON_FILE
     from training.export import export
 
@@ -228,17 +228,20 @@ def export_command(parsed: argparse.Namespace) -> int:
         raise ConfigError(f"--ways: {', '.join(sorted(unknown))}; known: {', '.join(WAYS)}")
     place: Path = parsed.checkpoint
     source = checkpoint.of(place)
+    beside = source.parent / calibrate.JSON_FILE
     folder = export(
         source,
         parsed.evaluation or source.parent / JSON_FILE,
         parsed.models,
         name=parsed.name,
         version=parsed.version,
+        calibration=parsed.calibration or (beside if beside.exists() else None),
         ways=ways,
         description=parsed.description,
     )
     written = ", ".join(sorted(path.name for path in folder.iterdir()))
-    measured = json.loads((folder / "manifest.json").read_text())["evaluation"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    measured, decision = manifest["evaluation"], manifest["decision"]
     figures = measured["metrics"]
     console = Console()
     console.print(f"{folder}: {written}", highlight=False, soft_wrap=True)
@@ -246,6 +249,14 @@ def export_command(parsed: argparse.Namespace) -> int:
         f"natural accuracy {figures['accuracy_standard_natural']:.2%}, false alarms "
         f"{figures['false_alarm_rate']:.2%}, on {measured['n_images']} images of "
         f"{measured['dataset']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    fpr, policy = decision["fpr"], decision["policy"]
+    console.print(
+        f"policy {policy}, not calibrated"
+        if fpr is None
+        else f"policy {policy}, score {decision['score']}, threshold at a rate of {fpr}",
         highlight=False,
         soft_wrap=True,
     )
