@@ -83,7 +83,9 @@ def test_make_targets_exist() -> None:
         assert {inline or alone for inline, alone in named} <= targets
 
 
-@pytest.mark.parametrize("stage", ["train", "attack", "evaluate", "stress", "shift", "export"])
+@pytest.mark.parametrize(
+    "stage", ["train", "attack", "evaluate", "stress", "shift", "calibrate", "export"]
+)
 def test_the_stages_exist(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"parallax-train {stage}" in README
     with pytest.raises(SystemExit) as stopped:

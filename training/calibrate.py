@@ -20,7 +20,7 @@ from rich.console import Console
 
 from service import conformal
 from service.conformal import Thresholds
-from service.scores import Head, Scores, Temperature
+from service.scores import Head, ScoreName, Scores, Temperature
 from training import (
     attackers,
     calibrated,
@@ -79,13 +79,15 @@ class Calibrate:
     """`count` images of each split are attacked, and as many teach the head; the others are whole.
 
     `steps` are those of the attacks that know the detector. The head is attacked and trained again
-    `rounds` times; None trains none. `policy` and `fpr` become the exported model's defaults.
+    `rounds` times; None trains none. `policy` and `fpr` become the exported model's defaults, and
+    so does `score` where it is given.
     """
 
     count: int = 500
     steps: int = 30
     rounds: int | None = 1
     per_class: bool = False
+    score: ScoreName | None = None  # None: the best of the comparison
     policy: Literal["eq12", "score", "strict"] = "eq12"
     fpr: str = "0.01"
     dataset: str | None = None  # None: from the data source
@@ -97,6 +99,8 @@ class Calibrate:
     def __post_init__(self) -> None:
         if self.fpr not in conformal.RATES:
             raise ConfigError(f"{self.fpr!r} is not a rate; known: {', '.join(conformal.RATES)}")
+        if self.score == "head" and self.rounds is None:
+            raise ConfigError("the score `head` needs a head")
 
     def __call__(self, subjects: Subjects, console: Console) -> Calibration:
         """Everything, from one model's SPLITS.
@@ -122,8 +126,9 @@ class Calibrate:
             attacks = attackers.attackers(attack, self.steps, network)
             head = None if network is None else network.head()
             table = self._compared(specimens, subjects["validation"], attacks, divided, head)
-            score = score_choice.choose(table, attackers.PLAIN)
-            _say(console, f"score: {score}, by validation images")
+            best = score_choice.choose(table, attackers.PLAIN)
+            score = self.score or best
+            _say(console, f"score: {score}; by validation images {best}")
             thresholds = self._thresholds(natural, natural.score(score, divided, head))
             known = self._sides(specimens, subject, natural, attacks[attackers.PLAIN])
             found = Decided(
@@ -163,6 +168,7 @@ class Calibrate:
                 }
             },
             "left_out": thresholds.left_out,
+            "best_score": best,
             "scores": table,
             "ece": {split: calibrated.way_errors(one, divided) for split, one in sides.items()},
             "labels": {

@@ -156,6 +156,8 @@ def _detection(document: Mapping[str, Any]) -> list[str]:
 
 
 def _ablation(document: Mapping[str, Any]) -> list[str]:
+    best, chosen = document["best_score"], document["decision"]["score"]
+    other = "" if best == chosen else f"; {chosen} was asked for"
     lines = [
         "## Scores",
         "",
@@ -163,7 +165,9 @@ def _ablation(document: Mapping[str, Any]) -> list[str]:
         "corruption of severity 1 or 2. Flagged of successful attacks, in %, where 1 % and 5 % of "
         "these very natural images are, and AUROC in %. The score with the most at 1 % against "
         "the first attack, corrupted images among the natural ones, is the default; the head only "
-        "where its interval lies above the best simple score's.",
+        f"where its interval lies above the best simple score's. That is {best}{other}. An attack "
+        "that knows a score asks more of it than the first one does: the ways that name one class "
+        "know of the three simple scores, the last attack of the head.",
         "",
         *(f"- {_SCORES[name]}" for name in document["scores"]),
         "",

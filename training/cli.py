@@ -12,6 +12,7 @@ from pathlib import Path
 from training.errors import ToldElsewhere, TrainingError
 
 _WAYS = ["standard", "robust", "nonrobust"]
+_SCORES = ["disbelief", "divergence", "doubt", "head"]
 _QUICK = 1000  # images: 80 s of CPU time for the shipped MNIST model
 _ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
 _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the model's threat model)"
@@ -156,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument(
         "--policy", choices=["eq12", "score", "strict"], default="eq12", help="default policy"
+    )
+    calibrate.add_argument(
+        "--score", choices=_SCORES, help="default score (default: the best on validation images)"
     )
     calibrate.add_argument(
         "--per-class", action="store_true", help="a threshold for each class of the standard way"

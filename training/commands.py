@@ -190,6 +190,7 @@ def calibrate_command(parsed: argparse.Namespace) -> int:
         steps=parsed.steps,
         rounds=None if parsed.no_head else 1,
         per_class=parsed.per_class,
+        score=parsed.score,
         policy=parsed.policy,
         fpr=parsed.fpr,
         dataset=parsed.data_name,

@@ -5,7 +5,7 @@ mixture is, is `service.mixture`'s.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +21,14 @@ WEIGHTS = (0.5, 0.51, 0.52, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.
 SCALES = tuple(float(scale) for scale in np.geomspace(0.02, 50.0, 22).round(4))
 POWERS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
+_AROUND, _FINER = 1.45, 15  # from one scale of the grid to the next, and how many between
+
 _TINY = 1e-12  # a probability of 0 loses no more than this one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Accuracy on the mixture of images counts first, then the log loss.
+    """Accuracy on half natural, half attacked images counts first, then the log loss.
 
     `loses` is how far the natural accuracy may lie below the standard way's; `equal` is how near
     to the best accuracy another is as good, being less than the images can tell apart.
@@ -39,32 +41,32 @@ class Search:
     powers: Sequence[float] = POWERS
 
     def __call__(self, natural: Observed, attacked: Observed, temperature: Temperature) -> Mixture:
-        """The best of the grid; where none keeps the natural accuracy, the one that keeps most."""
-        found = list(self._measured(natural, attacked, temperature))
-        least = metrics.share(~natural.fooled) - self.loses
+        """The best of the grid, then of finer scales around it.
+
+        Where none keeps the natural accuracy, the one that keeps most.
+        """
+        sides = natural, attacked
+        coarse = itertools.product(self.weights, self.scales, self.powers)
+        found = self._best(sides, temperature, coarse)
+        finer = found.scale * np.geomspace(1.0 / _AROUND, _AROUND, _FINER)
+        around = itertools.product([found.weight], finer.tolist(), [found.power])
+        return self._best(sides, temperature, around)
+
+    def _best(
+        self,
+        sides: tuple[Observed, Observed],
+        temperature: Temperature,
+        grid: Iterable[tuple[float, float, float]],
+    ) -> Mixture:
+        found = [
+            _measured(sides, temperature, mixture) for mixture in itertools.starmap(Mixture, grid)
+        ]
+        least = metrics.share(~sides[0].fooled) - self.loses
         kept = [one for one in found if one.natural >= least]
         kept = kept or [max(found, key=lambda one: one.natural)]
         best = max(one.accuracy for one in kept)
         near = [one for one in kept if one.accuracy >= best - self.equal]
         return min(near, key=lambda one: one.loss).mixture
-
-    def _measured(
-        self, natural: Observed, attacked: Observed, temperature: Temperature
-    ) -> Iterator["_Candidate"]:
-        for mixture in itertools.starmap(Mixture, self._grid()):
-            said = [
-                _of(probabilities(part, temperature, mixture), part.label)
-                for part in (natural, attacked)
-            ]
-            yield _Candidate(
-                mixture=mixture,
-                natural=said[0][0],
-                accuracy=metrics.equal_mixture(said[0][0], said[1][0]),
-                loss=metrics.equal_mixture(said[0][1], said[1][1]),
-            )
-
-    def _grid(self) -> Iterator[tuple[float, float, float]]:
-        return itertools.product(self.weights, self.scales, self.powers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,20 @@ def probabilities(observed: Observed, temperature: Temperature, mixture: Mixture
     """The calibrated probability (N, K), as the service answers it."""
     p_standard = softmax(observed.logits.standard, temperature.standard)
     return mixed(p_standard, observed.logits.robust, mixture)
+
+
+def _measured(
+    sides: tuple[Observed, Observed], temperature: Temperature, mixture: Mixture
+) -> _Candidate:
+    (natural, loss), (attacked, attacked_loss) = (
+        _of(probabilities(part, temperature, mixture), part.label) for part in sides
+    )
+    return _Candidate(
+        mixture=mixture,
+        natural=natural,
+        accuracy=metrics.equal_mixture(natural, attacked),
+        loss=metrics.equal_mixture(loss, attacked_loss),
+    )
 
 
 def _of(p: Scores, label: Labels) -> tuple[float, float]:

@@ -247,10 +247,15 @@ def test_a_calibration_becomes_the_decision(source: Path, tmp_path: Path) -> Non
     decision = read_manifest(folder).decision
     assert decision == DecisionSpec.model_validate(document["decision"])
     assert not (folder / DETECTOR_FILE).exists()
+    card = (folder / "CARD.md").read_text()
+    assert "`score` is the default, at a rate of 0.01." in card
+    assert "| 0.01 | 0.25 | 0.0050 to 0.0200 |" in card
+    assert "Under any attack within linf 0.1 it accepts" in card
 
 
 def test_without_one_eq_12_decides(folder: Path) -> None:
     assert read_manifest(folder).decision == DecisionSpec()
+    assert "policy" not in (folder / "CARD.md").read_text()
 
 
 def test_the_head_travels_with_its_score(source: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The grid's choice on answers where the right one is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,23 +42,24 @@ def test_natural_accuracy_comes_first() -> None:
 def test_where_no_mixture_keeps_it_the_nearest_is_taken() -> None:
     natural = observed([0, 0], [SURE] * 2, [SURE, [0.0, 9.0, 0.0]])
     search = Search(loses=0.0, weights=(1.0,), scales=(1.0,), powers=(1.0,))
-    assert search(natural, ATTACKED, Temperature()) == Mixture(1.0, 1.0, 1.0)
+    assert search(natural, ATTACKED, Temperature()).weight == 1.0
 
 
 def test_of_equal_accuracies_the_less_loss() -> None:
     """Always right: the surest is the least wrong. One in four wrong: it is not."""
     search = Search(weights=(1.0,), scales=(0.1, 1.0, 10.0), powers=(1.0,))
     always = observed([0] * 4, [SURE] * 4, [SURE] * 4)
-    assert search(always, always, Temperature()).scale == 10.0
+    assert search(always, always, Temperature()).scale > 10.0  # the surest of the finer scales
     sometimes = observed([0, 0, 0, 1], [SURE] * 4, [SURE] * 4)
-    assert search(sometimes, sometimes, Temperature()).scale == 1.0
+    found = search(sometimes, sometimes, Temperature())
+    p = probabilities(sometimes, Temperature(), found)
+    assert p.max(axis=1) == pytest.approx(np.full(4, 0.75), abs=0.02)
 
 
 def test_accuracies_within_reach_are_equal() -> None:
+    """An unsure robust way alone is always right; half of each misses an image and loses less."""
     natural = observed([0] * 8, [SURE] * 8, [UNSURE] * 8)
-    search = Search(equal=0.6, weights=(0.5, 1.0), scales=(10.0,), powers=(1.0,))
-    exact = Search(equal=0.0, weights=(0.5, 1.0), scales=(10.0,), powers=(1.0,))
-    attacked = observed([0] * 8, [[0.0, 3.0, 0.0]] * 8, [UNSURE] * 8)
-    assert exact(natural, attacked, Temperature()).weight == 1.0
-    near = search(natural, attacked, Temperature())
-    assert near in (Mixture(0.5, 10.0, 1.0), Mixture(1.0, 10.0, 1.0))
+    attacked = observed([0] * 8, [*[SURE] * 7, [0.0, 9.0, 0.0]], [UNSURE] * 8)
+    search = Search(equal=0.0, weights=(0.5, 1.0), scales=(0.3,), powers=(1.0,))
+    assert search(natural, attacked, Temperature()).weight == 1.0
+    assert replace(search, equal=0.1)(natural, attacked, Temperature()).weight == 0.5
