@@ -84,7 +84,7 @@ def test_make_targets_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", ["train", "attack", "evaluate", "stress", "shift", "calibrate", "export"]
+    "stage", ["train", "attack", "evaluate", "stress", "shift", "calibrate", "round", "export"]
 )
 def test_the_stages_exist(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"parallax-train {stage}" in README
@@ -133,10 +133,13 @@ def test_the_stress_figures_are_the_reports() -> None:
     report = (ROOT / "docs" / "mnist-stress.md").read_text()
     shown = rows("What an attacker who knows the detector reaches")
     assert [row[0] for row in shown] == ["0.1", "0.2", "0.3"]
+    text = report.split("## What gets through\n", 1)[1].split("\n#", 1)[0]
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    head, *table = [[cell.strip() for cell in line] for line in lines]
+    columns = [head.index(name) for name in ("robust way right", "reject", "strict", "score 5%")]
+    reported = {row[0]: row for row in table}
     for eps, *shares in shown:
-        (reported,) = (line for line in report.splitlines() if line.startswith(f"| {eps} |"))
-        cells = [cell.strip() for cell in reported.strip("|").split("|")]
-        assert shares == [cells[1], cells[3], cells[4]]
+        assert shares == [reported[eps][column] for column in columns]
 
 
 def test_the_false_alarms_are_the_reports() -> None:

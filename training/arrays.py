@@ -18,7 +18,10 @@ from training.files import write_bytes
 Arrays = Mapping[str, NDArray[Any]]
 
 # What the reader raises for a file that is missing, cut short, altered or no npz at all.
-UNREADABLE = (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError),  # an altered byte may announce a method of compression
+)
 
 
 def write(path: Path, arrays: Arrays) -> None:

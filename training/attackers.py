@@ -6,8 +6,9 @@ Builds attacks for a model's own threat model; runs none.
 from collections.abc import Mapping
 
 from training.attacks import setting
-from training.attacks.adaptive import Adaptive, escape
+from training.attacks.adaptive import Adaptive
 from training.attacks.apgd import APGD
+from training.attacks.margin import escape
 from training.config import AttackConfig, parse_eps
 from training.detector import Network, Unnoticed
 from training.specimens import Attack

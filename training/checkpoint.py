@@ -1,49 +1,57 @@
 """A run in one safetensors file: weights, average, optimiser, progress and provenance.
 
-Randomness is not stored: each step's is derived from the seed and the step. Writing is atomic, so
-a crash leaves the previous checkpoint whole. Knows the model's shape and its config, not the loop.
+Rounded weights are read back from a model folder's ONNX file too. Randomness is not stored: each
+step's is derived from the seed and the step. Writing is atomic, so a crash leaves the previous
+checkpoint whole. Knows the model's shape and its config, not the loop.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic.dataclasses
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from training import backbones
-from training.config import Config, from_dict
+from training import backbones, graph
+from training.config import Config, PositiveInt, faults, from_dict
 from training.data import Images
 from training.errors import TrainingError
-from training.files import OutputError
+from training.files import write_bytes
+from training.graph import GraphError
 from training.three_way import ThreeWayModel
 
 RUN_FILE = "checkpoint.safetensors"  # of a run's folder: what it goes on from
 BEST_FILE = "best.safetensors"  # beside it, where the config keeps the best: weights to use
+WEIGHTS_FILE = "weights.safetensors"  # of a model folder, and of rounded weights
+GRAPH_FILE = "model.onnx"  # of a model folder whose weights are rounded: it holds them itself
+AVERAGED = "averaged."  # begins the names of weights to use, in either kind of file
 
 _KEY = "parallax"  # one JSON document in the file's metadata
 _FORMAT = 1
+_CLOSED = ConfigDict(extra="forbid")
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class CheckpointError(TrainingError):
     """The file is not a checkpoint of ours, or not of this experiment."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class ImageShape:
-    channels: int
-    height: int
-    width: int
+    channels: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CLOSED)
 class Header:
     """What a checkpoint says of itself. `seconds` is the time trained so far.
 
@@ -52,9 +60,9 @@ class Header:
 
     config: Config
     shape: ImageShape
-    classes: tuple[str, ...]
-    step: int
-    steps_per_epoch: int
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    step: Count
+    steps_per_epoch: PositiveInt
     seconds: float
     commit: str
     data_sha256: str
@@ -62,15 +70,24 @@ class Header:
     device: str
     torch: str
     earlier: tuple[str, ...] = ()  # "COMMIT to step N", where a run went on under other code
+    rounded_from: str | None = None  # `weights_sha256` before `round`
 
     @property
     def finished(self) -> bool:
         return self.step >= self.steps_per_epoch * self.config.optimizer.epochs
 
+    @property
+    def rounded(self) -> bool:
+        """Whether these are weights in half precision."""
+        return self.rounded_from is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """`model` holds the weights of the last step, `averaged` those to use (EMA where kept)."""
+    """`model` holds the weights of the last step, `averaged` those to use (EMA where kept).
+
+    Rounded weights are float16 as they are stored; a model computes with them in float32.
+    """
 
     header: Header
     model: dict[str, Tensor]
@@ -152,11 +169,27 @@ def restore_optimizer(
 
 
 def of(place: Path) -> Path:
-    """The checkpoint to use: a file as it is; of a run's folder the best where it keeps one."""
+    """The checkpoint to use: a file as it is; of a run's folder the best where it keeps one.
+
+    Of a model folder the weights, which lie in the graph where they are rounded.
+    """
     if not place.is_dir():
         return place
-    best = place / BEST_FILE
-    return best if best.exists() else place / RUN_FILE
+    files = (place / name for name in (BEST_FILE, RUN_FILE, WEIGHTS_FILE, GRAPH_FILE))
+    return next((file for file in files if file.exists()), place / RUN_FILE)
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """The JSON document that travels in the file with the tensors."""
+    header = checkpoint.header
+    document = {
+        "format": _FORMAT,
+        "state_sha256": state_digest(checkpoint),
+        **vars(header),
+        "config": header.config.as_dict(),
+        "shape": vars(header.shape),
+    }
+    return json.dumps(document)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -165,14 +198,6 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OutputError: the place cannot be written to; an older checkpoint there is still whole.
     """
-    header = checkpoint.header
-    document = {
-        "format": _FORMAT,
-        "state_sha256": state_digest(checkpoint),
-        **{key: value for key, value in vars(header).items() if key not in ("config", "shape")},
-        "config": header.config.as_dict(),
-        "shape": vars(header.shape),
-    }
     groups = {
         "model": checkpoint.model,
         "averaged": checkpoint.averaged,
@@ -183,16 +208,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         for group, content in groups.items()
         for name, tensor in content.items()
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={_KEY: json.dumps(document)})
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_bytes(path, serialize(tensors, metadata={_KEY: describe(checkpoint)}))
 
 
 def load(path: Path) -> Checkpoint:
@@ -201,12 +217,7 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: missing, damaged, of another format, or its weights do not match its hash.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY, "{}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
+    text, tensors = _read_graph(path) if path.suffix == ".onnx" else _read(path)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimizer": {}}
     try:
         document: dict[str, Any] = json.loads(text)
@@ -217,19 +228,39 @@ def load(path: Path) -> Checkpoint:
             group, _, rest = name.partition(".")
             groups[group][rest] = tensor
         document["config"] = from_dict(document["config"])
-        document["shape"] = ImageShape(**document["shape"])
-        document["classes"] = tuple(document["classes"])
-        document["earlier"] = tuple(document.get("earlier", ()))
-        checkpoint = Checkpoint(header=Header(**document), **groups)
+        header = TypeAdapter(Header).validate_python(document)
     except CheckpointError:
         raise
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: the header is damaged: {faults(error)}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
+    checkpoint = Checkpoint(header=header, **groups)
     if weights_digest(checkpoint.averaged) != checkpoint.header.weights_sha256:
         raise CheckpointError(f"{path}: the weights do not match their hash")
     if state is not None and state != state_digest(checkpoint):
         raise CheckpointError(f"{path}: what a run goes on from does not match its hash")
     return checkpoint
+
+
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY, "{}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
+    return text, tensors
+
+
+def _read_graph(path: Path) -> tuple[str, dict[str, Tensor]]:
+    try:
+        text, tensors = graph.read(path, AVERAGED)
+    except GraphError as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
+    if not text:
+        raise CheckpointError(f"{path} holds no weights for torch; look for {WEIGHTS_FILE}")
+    return text, tensors
 
 
 def load_model(path: Path, device: torch.device) -> tuple[ThreeWayModel, Header]:
@@ -239,10 +270,17 @@ def load_model(path: Path, device: torch.device) -> tuple[ThreeWayModel, Header]
 
 
 def model_of(checkpoint: Checkpoint) -> ThreeWayModel:
-    """The model to use, built from what was read, in eval mode on the CPU."""
+    """The model to use, built from what was read, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: the weights are those of another network.
+    """
     header = checkpoint.header
     model = build_model(header.config, header.shape, len(header.classes))
-    model.load_state_dict(checkpoint.averaged)
+    try:
+        model.load_state_dict(checkpoint.averaged)
+    except RuntimeError as error:
+        raise CheckpointError("the weights do not fit the network that the config names") from error
     return model.eval()
 
 

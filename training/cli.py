@@ -1,13 +1,19 @@
-"""`parallax-train`: the options of each stage; known faults become one line.
+"""`parallax-train`: the options of each stage; whatever is wrong becomes one line.
 
 What a stage then does is in `commands`, imported when it is needed: torch takes seconds to load and
 `--help` should not.
 """
 
 import argparse
+import math
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from training.errors import ToldElsewhere, TrainingError
 
@@ -19,7 +25,10 @@ _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the mo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage; the exit status is 0, 1 for a known fault, 130 for a run that was stopped."""
+    """Run one stage; the exit status is 0, 1 for a known fault, 130 for a run that was stopped.
+
+    What cannot be parsed exits with 2.
+    """
     parser = _parser()
     parsed, rest = parser.parse_known_args(arguments)
     # argparse takes a list of words in one place only; overrides may stand after an option too.
@@ -27,23 +36,53 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         parsed.overrides += rest
+    # While libraries load there is nothing to put in order, and what a stopped import leaves of one
+    # can fail in any way.
+    before = signal.signal(signal.SIGINT, _leave)
     from training.commands import COMMANDS
 
+    signal.signal(signal.SIGINT, before)
+    aloud, threading.excepthook = threading.excepthook, _mute
     try:
         status = COMMANDS[parsed.command](parsed)
     except ToldElsewhere:
         return 1
     except TrainingError as error:
-        print(f"parallax-train: {error}", file=sys.stderr)  # noqa: T201  # a command line speaks
-        return 1
+        return _say(str(error), 1)
+    except OSError as error:  # of a run's folder, its log or its curves
+        place = f"{error.filename}: " if error.filename else ""
+        return _say(f"{place}{error.strerror or error}", 1)
     except KeyboardInterrupt:
-        print("parallax-train: stopped", file=sys.stderr)  # noqa: T201  # a command line speaks
-        return 130
+        return _say("stopped", 130)
+    finally:
+        threading.excepthook = aloud
     return status
 
 
+def _say(what: str, status: int) -> int:
+    print(f"parallax-train: {what}", file=sys.stderr)  # noqa: T201  # a command line speaks
+    return status
+
+
+def _mute(fault: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread of its own; where it cannot, `main` is told as well."""
+    if not isinstance(fault.exc_value, OSError):
+        threading.__excepthook__(fault)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(_say("stopped", 130))
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for what cannot be parsed; `--help` has the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="parallax-train",
         description="Train a three-way model, measure it, attack it, export it for the service.",
     )
@@ -53,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. optimizer.epochs=3")
     train.add_argument("--run", type=Path, help="folder of the run (default: runs/NAME)")
     train.add_argument("--max-steps", type=_at_least(1), help="stop this call after so many steps")
-    train.add_argument("--save-every", type=float, default=300.0, metavar="SECONDS")
+    train.add_argument("--save-every", type=_seconds, default=300.0, metavar="SECONDS")
     _add_device(train)
     train.set_defaults(command="train")
 
@@ -93,15 +132,34 @@ def _parser() -> argparse.ArgumentParser:
     stress = stages.add_parser("stress", help="attack the detector knowing that it is there")
     stress.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     stress.add_argument("--eps", action="append", help="may be repeated (default: the model's own)")
+    stress.add_argument(
+        "--curve",
+        action="store_true",
+        help="also an eighth to twice the model's own eps; 0.05 to 0.4 for linf 0.3",
+    )
     stress.add_argument("--alarm-eps", default="1/255", help="for attacks that only want alarms")
     stress.add_argument("--steps", type=_at_least(1), default=50, help="of each attack")
     stress.add_argument("--targets", type=_at_least(1), default=3, help="wrong classes to try")
     stress.add_argument("--restarts", type=_at_least(0), default=1, help="random starts of each")
     stress.add_argument(
+        "--autoattack",
+        nargs="?",
+        const="",
+        metavar="EPS",
+        action="append",
+        help="also AutoAttack on two ways, slow; may be repeated (without EPS: the model's own)",
+    )
+    stress.add_argument(
+        "--autoattack-count",
+        type=_at_least(1),
+        metavar="N",
+        help="images at most for it (default: all that are drawn)",
+    )
+    stress.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="for stress.json and .md, which are replaced (default: beside the checkpoint)",
+        help="for stress.json, .md and .svg, which are replaced (default: beside the checkpoint)",
     )
     _add_data_name(stress)
     _add_images(stress, count=200)
@@ -188,6 +246,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(calibrate)
     calibrate.set_defaults(command="calibrate")
 
+    rounding = stages.add_parser("round", help="round weights to half precision, to ship half")
+    rounding.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    rounding.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for weights.safetensors, which is replaced (default: float16 beside the checkpoint)",
+    )
+    rounding.set_defaults(command="round")
+
     export = stages.add_parser("export", help="write a model folder that the service accepts")
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     export.add_argument("--name", required=True, help="of the model, e.g. mnist")
@@ -235,7 +303,10 @@ def _add_images(parser: argparse.ArgumentParser, *, count: int | None, quick: bo
 
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seed", type=_at_least(0), default=0, help="of the images drawn and the attack"
+        "--seed",
+        type=_at_least(0, below=2**32),
+        default=0,
+        help="of the images drawn and the attack",
     )
     parser.add_argument("--data", metavar="SOURCE", help="e.g. mnist:DIR (default: as in training)")
     parser.add_argument("--batch-size", type=_at_least(1), default=250)
@@ -259,17 +330,30 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _at_least(low: int) -> Callable[[str], int]:
+def _at_least(low: int, *, below: float = math.inf) -> Callable[[str], int]:
     def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = low - 1
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {low} or more")
+        if not low <= value < below:
+            limit = "" if below == math.inf else f", below {below}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number of {low} or more{limit}"
+            )
         return value
 
     return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
 
 
 if __name__ == "__main__":  # pragma: no cover  # the console script calls main

@@ -102,31 +102,46 @@ def evaluate_command(parsed: argparse.Namespace) -> int:
 
 
 def stress_command(parsed: argparse.Namespace) -> int:
-    """Attack, write both files; 1 where a check of the attack failed."""
+    """Attack, write the files; 1 where a check of the attack failed."""
+    from training.attacks import setting
     from training.files import ready_folder
-    from training.stress import TABLE_FILE, Stress, write
+    from training.stress import PLOT_FILE, TABLE_FILE, Stress, write
 
     asked = tuple(parsed.eps or ())
-    for text in (*asked, parsed.alarm_eps):
+    for text in (*asked, *filter(None, parsed.autoattack or ()), parsed.alarm_eps):
         if parse_eps(text) == 0:
             raise ConfigError(f"{text!r} is no room for an attack; eps is above 0")
+    if parsed.split == "calibration":
+        raise ConfigError(
+            "the score's thresholds are read from the calibration split; attack another"
+        )
+    if parsed.autoattack_count is not None and not parsed.autoattack:
+        raise ConfigError("--autoattack-count says nothing without --autoattack")
     subject = _subject(parsed)
+    own = subject.header.config.attack
+    autoattack = tuple(text or own.eps for text in parsed.autoattack or ())
+    chosen = asked + (setting.curve(own) if parsed.curve else ()) + autoattack
     stress = Stress(
-        eps=asked or (subject.header.config.attack.eps,),
+        eps=tuple({parse_eps(text): text for text in chosen or (own.eps,)}.values()),
         dataset=parsed.data_name,
         alarm_eps=parsed.alarm_eps,
         steps=parsed.steps,
         targets=parsed.targets,
         restarts=parsed.restarts,
+        autoattack=autoattack,
+        autoattack_count=parsed.autoattack_count,
         seed=parsed.seed,
         batch_size=parsed.batch_size,
     )
+    calibration = _calibration(parsed, subject)
     folder = _out(parsed)
     ready_folder(folder)
     console = Console()
-    document = stress(subject, console)
+    document = stress(subject, console, calibration=calibration.images)
     path = write(document, folder)
-    console.print(f"{path} and {TABLE_FILE} beside it", highlight=False, soft_wrap=True)
+    console.print(
+        f"{path}, {TABLE_FILE} and {PLOT_FILE} beside it", highlight=False, soft_wrap=True
+    )
     failed = [check["name"] for check in document["checks"] if not check["passed"]]
     for name in failed:
         console.print(f"FAILED: {name}; the attack is too weak to trust", soft_wrap=True)
@@ -162,14 +177,7 @@ def shift_command(parsed: argparse.Namespace) -> int:
         batch_size=parsed.batch_size,
     )
     subject = _subject(parsed)
-    calibration = load(
-        parsed.checkpoint,
-        split="calibration",
-        count=None,
-        seed=parsed.seed,
-        source=parsed.data,
-        device=choose(parsed.device),
-    )
+    calibration = _calibration(parsed, subject)
     folder = _out(parsed)
     ready_folder(folder)
     console = Console()
@@ -215,6 +223,22 @@ def calibrate_command(parsed: argparse.Namespace) -> int:
     path = write(calibration, folder)
     lines = [*calibration_table.summary(calibration.document), f"{path} and {TABLE_FILE} beside it"]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    return 0
+
+
+def round_command(parsed: argparse.Namespace) -> int:
+    """Write rounded weights beside the run's."""
+    from training import checkpoint, rounding
+
+    source = checkpoint.of(parsed.checkpoint)
+    made = rounding.rounded(checkpoint.load(source))
+    path = (parsed.out or source.parent / rounding.FOLDER) / checkpoint.WEIGHTS_FILE
+    checkpoint.save(path, made)
+    Console().print(
+        f"{path}: {rounding.summary(made.averaged)}, {path.stat().st_size / 2**20:.1f} MiB",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -280,6 +304,18 @@ def _subject(parsed: argparse.Namespace) -> Subject:
     )
 
 
+def _calibration(parsed: argparse.Namespace, subject: Subject) -> Subject:
+    """The same model with all images of the calibration split, for thresholds."""
+    return load(
+        parsed.checkpoint,
+        split="calibration",
+        count=None,
+        seed=parsed.seed,
+        source=parsed.data,
+        device=subject.device,
+    )
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "train": train_command,
     "attack": attack_command,
@@ -288,5 +324,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": report_command,
     "shift": shift_command,
     "calibrate": calibrate_command,
+    "round": round_command,
     "export": export_command,
 }

@@ -145,7 +145,7 @@ class ComputeConfig:
 class Config:
     """One experiment. `seed` fixes initial weights, batch order, augmentation and attacks."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # of the run's folder too
     method: Method
     seed: Seed = 0
     precision: Literal["float32", "bfloat16"] = "float32"  # autocast in training only
@@ -180,8 +180,12 @@ def from_dict(values: dict[str, Any]) -> Config:
     try:
         return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
-        faults = "; ".join(_fault(fault) for fault in error.errors())
-        raise ConfigError(f"the experiment is not valid: {faults}") from error
+        raise ConfigError(f"the experiment is not valid: {faults(error)}") from error
+
+
+def faults(error: ValidationError) -> str:
+    """What pydantic found wrong, on one line."""
+    return "; ".join(_fault(fault) for fault in error.errors())
 
 
 def _fault(fault: ErrorDetails) -> str:

@@ -97,7 +97,8 @@ def load(config: DataConfig) -> Splits:
     """Read the source and cut the splits; the same seed always gives the same cut.
 
     Raises:
-        DataError: unknown scheme, missing or unreadable files, or too few training images.
+        DataError: unknown scheme, missing or unreadable files, too few training images, a class of
+            the source's own without any, or only one class.
     """
     scheme, colon, place = config.source.partition(":")
     readers = {
@@ -111,6 +112,7 @@ def load(config: DataConfig) -> Splits:
     train, test = (readers[scheme](Path(place), part, config) for part in ("train", "test"))
     if train.classes != test.classes:
         raise DataError(f"{config.source}: train and test have different classes")
+    _check(train, test, config.source)
     return split(train, test, config)
 
 
@@ -130,6 +132,23 @@ def split(train: Images, test: Images, config: DataConfig) -> Splits:
         train=train.take(order[held_out:]),
         test=test,
     )
+
+
+def _check(train: Images, test: Images, source: str) -> None:
+    """Refuse what a classifier cannot be trained on or measured with."""
+    classes = train.classes
+    if len(classes) < 2:
+        raise DataError(f"{source}: one class, {classes[0]}; there is nothing to tell apart")
+    if twice := [name for name in classes if classes.count(name) > 1]:
+        raise DataError(f"{source}: two classes are named {twice[0]}")
+    for part, images in (("train", train), ("test", test)):
+        if not len(images):
+            raise DataError(f"{source}: no {part} images")
+        if int(images.label.max()) >= len(classes):
+            highest = int(images.label.max())
+            raise DataError(f"{source}: {part} label {highest}, but {len(classes)} classes")
+    if train.pixels.shape[1:] != test.pixels.shape[1:]:
+        raise DataError(f"{source}: train and test images differ in size; set data.image_size")
 
 
 def _one_line(error: BaseException) -> str:
@@ -193,15 +212,37 @@ def _read_parquet(place: Path, part: str, config: DataConfig) -> Images:
         labels, rows = (table[name].to_pylist() for name in ("label", "image"))
     except (pyarrow.ArrowException, OSError, KeyError) as error:
         raise DataError(f"parquet:{place}: {_one_line(error)}") from error
-    if not labels or not all(isinstance(label, int) and label >= 0 for label in labels):
+    if not labels or not all(type(label) is int and label >= 0 for label in labels):
         raise DataError(f"parquet:{place}: the {part} labels are not whole numbers from 0")
-    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = metadata.get("info", {}).get("features", {}).get("label", {})
-    names = feature.get("names") or [str(label) for label in range(max(labels) + 1)]
+    names = _class_names(table.schema.metadata or {}, place)
+    if names is None:
+        if (count := len(set(labels))) <= max(labels):
+            raise DataError(
+                f"parquet:{place}: {count} different {part} labels, the highest {max(labels)}; "
+                "some classes have no image"
+            )
+        names = [str(label) for label in range(count)]
     if max(labels) >= len(names):
         raise DataError(f"parquet:{place}: label {max(labels)}, but only {len(names)} class names")
+    if part == "train" and (empty := set(range(len(names))) - set(labels)):
+        classes = ", ".join(names[label] for label in sorted(empty))
+        raise DataError(f"parquet:{place}: no training image of class {classes}")
     decoded = (_decode_row(row, f"{part} image {number}") for number, row in enumerate(rows))
     return _stack(decoded, labels, names, config)
+
+
+def _class_names(metadata: dict[bytes, bytes], place: Path) -> list[str] | None:
+    """As the Hugging Face library writes them into the schema; None where it did not."""
+    try:
+        info = json.loads(metadata.get(b"huggingface", b"{}"))["info"]
+        names = info["features"]["label"]["names"]
+    except KeyError:
+        return None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"parquet:{place}: the metadata is damaged: {_one_line(error)}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"parquet:{place}: the class names in the metadata are no list of names")
+    return names
 
 
 def _decode_row(row: Any, name: str) -> Image.Image:
@@ -235,7 +276,10 @@ def _stack(
     if config.image_size is not None:
         square = (config.image_size, config.image_size)
         images = (image.resize(square, Image.Resampling.BILINEAR) for image in images)
-    arrays = [np.asarray(image) for image in images]
+    try:
+        arrays = [np.asarray(image) for image in images]
+    except MemoryError as error:
+        raise DataError(f"{config.source}: the images do not fit into memory") from error
     if len({array.shape for array in arrays}) != 1:
         raise DataError(f"{config.source}: images differ in size; set data.image_size")
     return Images(

@@ -18,8 +18,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from service.scores import Head
 from training import arrays, predict
-from training.attacks.adaptive import margin
 from training.attacks.apgd import APGD
+from training.attacks.margin import margin
 from training.observed import Observed
 from training.threat import ThreatModel
 from training.three_way import Encoded, Logits, ThreeWayModel

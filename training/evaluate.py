@@ -24,7 +24,7 @@ from training import answers, evaluation_document, evaluation_plots, evaluation_
 from training.answers import INPUTS, Answered, attacked_name, natural_name
 from training.arrays import Arrays
 from training.attacks.setting import AttackSetting
-from training.config import Way
+from training.config import ConfigError, Way
 from training.data import Images, to_float
 from training.files import OutputError, write_report
 from training.plots import style
@@ -100,9 +100,12 @@ class Evaluation:
         Raises:
             OutputError: the scratch folder cannot be written to or belongs to something else.
             CheckpointError: the model's answers are not finite.
+            ConfigError: more shares than batches.
         """
         scratch.check()
         batches = self.batches(subject)
+        if share.count > max(1, len(batches)):
+            raise ConfigError(f"{share.count} shares of {len(batches)} batches: some have none")
         own = share.of(batches)
         todo = [batch for batch in own if scratch.get(batch.name) is None]
         if len(todo) < len(own):

@@ -9,98 +9,41 @@ found is copied.
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from service import manifest as contract
-from training import card, checkpoint
-from training.checkpoint import Header
-from training.config import Way, parse_eps
+from training import card, checkpoint, graph
+from training.checkpoint import AVERAGED, Checkpoint, CheckpointError, Header
+from training.config import Way, faults, parse_eps
 from training.errors import TrainingError
 from training.files import new_folder, write_bytes, write_text
+from training.graph import OneWayGraph, ThreeWayGraph
 from training.objective import TRAINED_WAYS
 from training.predict import WAYS
-from training.three_way import ThreeWayModel
 
 LOGIT_TOLERANCE = 1e-3
-WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "CARD.md"
+ESSENTIAL = ("accuracy_standard_natural", "false_alarm_rate")  # whatever else was measured
 _GOLDEN_IMAGES = 8
 _PARITY_IMAGES = 256
-_OPSET = 18
+_ROUNDED = (
+    "Kernels and matrices are rounded to half precision, and the rounded weights were measured."
+)
 
 
 class ExportError(TrainingError):
     """The model cannot be exported; nothing was written."""
-
-
-class ThreeWayGraph(nn.Module):
-    """The contract's five outputs, each encoder run once."""
-
-    def __init__(self, model: ThreeWayModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        encoded = self.model.encode(image)
-        return (*self.model.decide(encoded), *encoded)
-
-
-class OneWayGraph(nn.Module):
-    """One way's logits alone; an encoder that it does not look at is left out of the file."""
-
-    def __init__(self, model: ThreeWayModel, way: Way) -> None:
-        super().__init__()
-        self.model = model
-        self.way = way
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return (self.model.way(image, self.way),)
-
-
-def to_onnx(graph: nn.Module, image: Tensor, outputs: Sequence[str], path: Path) -> None:
-    """Write one self-contained ONNX file, batch dimension dynamic."""
-    with warnings.catch_warnings():
-        # The exporter's own deprecations of parts of torch that it uses itself.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph.eval(),
-            (image,),
-            dynamo=True,
-            input_names=[contract.INPUT],
-            output_names=list(outputs),
-            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
-            opset_version=_OPSET,
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch exported nothing")
-    proto = program.model_proto
-    _forget_source(proto)
-    onnx.save(proto, str(path))
-    onnx.checker.check_model(str(path), full_check=True)
-
-
-def _forget_source(proto: onnx.ModelProto) -> None:
-    """Drop the stack traces that the exporter attaches: they name files of the training machine."""
-    graph = proto.graph
-    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    for tensor in graph.initializer:
-        tensor.ClearField("doc_string")
 
 
 def run_onnx(path: Path, image: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
@@ -190,7 +133,7 @@ def export(
     except ValidationError as error:
         raise ExportError(f"{name!r} is no name; use a-z, 0-9 and . _ - as in my-mnist") from error
     loaded = checkpoint.load(source)
-    model, header = checkpoint.model_of(loaded), loaded.header
+    header = loaded.header
     if len(trained := TRAINED_WAYS[header.config.method]) < len(WAYS):
         raise ExportError(
             f"method {header.config.method} trains the {trained[0]} way alone: its ways cannot "
@@ -204,11 +147,11 @@ def export(
     target = models / name / str(version)
     if target.exists():
         raise ExportError(f"{target} exists; a version is never written twice")
+    header = _portable(header)
+    shipped = replace(checkpoint.weights_only(loaded), header=header)
     with new_folder(target) as draft:
-        parity = _write_graphs(draft, model, header, ways)
-        header = _portable(header)
-        shipped = replace(checkpoint.weights_only(loaded), header=header)
-        checkpoint.save(draft / WEIGHTS_FILE, shipped)
+        parity = _write_graphs(draft, shipped, ways)
+        _write_weights(draft, shipped)
         if head is not None:
             write_bytes(draft / contract.DETECTOR_FILE, head)
         try:
@@ -233,33 +176,41 @@ def export(
                 parity=parity,
             )
         except ValidationError as error:
-            fault = error.errors()[0]
-            place = ".".join(str(part) for part in fault["loc"])
-            raise ExportError(
-                f"the manifest would break the contract: {place}: {fault['msg']}"
-            ) from error
+            raise ExportError(f"the manifest would break the contract: {faults(error)}") from error
         write_text(draft / CARD_FILE, card.render(manifest.model_dump(mode="json")))
         contract.write_manifest(manifest, draft)
     return target
 
 
-def _write_graphs(
-    folder: Path, model: ThreeWayModel, header: Header, ways: Sequence[Way]
-) -> contract.Parity:
-    image = probe_images(header, _PARITY_IMAGES)
+def _write_graphs(folder: Path, shipped: Checkpoint, ways: Sequence[Way]) -> contract.Parity:
+    model = checkpoint.model_of(shipped)
+    note = checkpoint.describe(shipped) if shipped.header.rounded else ""
+    image = probe_images(shipped.header, _PARITY_IMAGES)
     with torch.no_grad():
         outputs = ThreeWayGraph(model)(image)
     expected = dict(zip(contract.OUTPUTS, (part.numpy() for part in outputs), strict=True))
+    write = partial(graph.write, weights=shipped.averaged, image=image[:2], prefix=AVERAGED)
     path = folder / contract.MODEL_FILE
-    to_onnx(ThreeWayGraph(model), image[:2], contract.OUTPUTS, path)
+    write(ThreeWayGraph(model), path=path, outputs=contract.OUTPUTS, note=note)
     measured = compare(path, image.numpy(), expected)
     golden = {key: values[:_GOLDEN_IMAGES] for key, values in expected.items()}
     np.savez(folder / contract.GOLDEN_FILE, image=image[:_GOLDEN_IMAGES].numpy(), **golden)
     for way in ways:
         single = folder / f"{way}.onnx"
-        to_onnx(OneWayGraph(model, way), image[:2], ["logits"], single)
+        write(OneWayGraph(model, way), path=single, outputs=["logits"])
         compare(single, image.numpy(), {"logits": expected[f"logits_{way}"]})
     return measured
+
+
+def _write_weights(folder: Path, shipped: Checkpoint) -> None:
+    """A file for torch, unless the weights are rounded: then the graph is it, bit for bit."""
+    if not shipped.header.rounded:
+        checkpoint.save(folder / checkpoint.WEIGHTS_FILE, shipped)
+        return
+    try:
+        checkpoint.load(folder / contract.MODEL_FILE)  # which compares the weights with their hash
+    except CheckpointError as error:
+        raise ExportError(f"the graph does not hold the weights whole: {error}") from error
 
 
 def _portable(header: Header) -> Header:
@@ -270,13 +221,16 @@ def _portable(header: Header) -> Header:
 
 
 def _provenance(source: Path, header: Header) -> contract.Provenance:
+    hashes = {"train": header.data_sha256, "weights": header.weights_sha256}
+    if header.rounded_from is not None:
+        hashes["weights_before_rounding"] = header.rounded_from
     return contract.Provenance(
         commit="; ".join((*header.earlier, header.commit)),
         config=header.config.as_dict(),
         config_hash=header.config.digest(),
         seed=header.config.seed,
         checkpoint_sha256=contract.sha256_file(source),
-        data_hashes={"train": header.data_sha256, "weights": header.weights_sha256},
+        data_hashes=hashes,
         torch_version=header.torch,
         trained_on=header.device,
         duration_s=header.seconds,
@@ -296,6 +250,8 @@ def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
                 f"{path} has no attack of {attack.norm} {attack.eps} on test images, "
                 "what the model was trained against"
             )
+        if absent := [name for name in ESSENTIAL if result["metrics"].get(name) is None]:
+            raise ExportError(f"{path} does not say {' and '.join(absent)}")
         return contract.Evaluation(
             dataset=document["dataset"],
             split=document["split"],
@@ -307,11 +263,14 @@ def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
             },
             notes=(
                 f"Attack: {result['attack']['name']}, images rounded to 8 bits.",
+                *((_ROUNDED,) if header.rounded else ()),
                 *document["notes"],
             ),
         )
     except ExportError:
         raise
+    except ValidationError as error:
+        raise ExportError(f"{path} is not an evaluation: {faults(error)}") from error
     except FileNotFoundError as error:
         raise ExportError(f"there is no {path}; run `parallax-train evaluate` first") from error
     except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:

@@ -225,5 +225,7 @@ def _scores(label: Labels, natural: Answers, attacked: Answers) -> Figures:
         for percent, target in FPR_TARGETS.items():
             threshold = metrics.threshold_at_fpr(below, target)
             found[f"threshold_at_fpr_{percent}"] = _plain(threshold)
-            found[f"tpr_at_fpr_{percent}_{which}"] = _share(scores > threshold)
+            # Without an interval: a share's own does not know that the threshold was drawn as well.
+            caught = metrics.share(scores > threshold)
+            found[f"tpr_at_fpr_{percent}_{which}"] = _plain(caught)
     return found

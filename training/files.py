@@ -6,6 +6,7 @@ Knows nothing of what is written.
 import contextlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +34,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the place cannot be written to.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # By chance, as processes on several machines that share a folder may have one number.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a loss of power may leave the new name without content
         draft.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -77,25 +82,26 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A draft folder to fill; it becomes `path` at the end, or goes if the block fails.
 
     Raises:
-        OutputError: `path` is a file or holds something, or its place cannot be written to.
+        OutputError: `path` is a file or holds something, its place cannot be written to, or the
+            block ran out of space.
     """
     path = path.resolve()  # `.` has no name
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    absent = [folder for folder in path.parents if not folder.exists()]
     try:
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file; choose a folder that is new or empty")
         if path.is_dir() and any(path.iterdir()):
             raise OutputError(f"{path} is not empty; choose a folder that is new or empty")
         draft.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    try:
         yield draft
-        try:
-            if path.is_dir():
-                path.rmdir()
-            draft.rename(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        if path.is_dir():
+            path.rmdir()
+        draft.rename(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):  # one that holds something, as `path`
+            for folder in absent:
+                folder.rmdir()

@@ -18,6 +18,7 @@ from training import proposition, reproduction
 from training.config import ConfigError
 from training.data import to_float
 from training.errors import TrainingError
+from training.figures import NAMES
 from training.files import write_text
 from training.gradients import loss_gradient, shown
 from training.inversion import Inversion, distance
@@ -32,7 +33,9 @@ from training.subject import Subject
 
 FILE = "evaluation.json"  # of a run's folder
 
+_EVALUATIONS = "evaluations"  # folder of what the rows are made of, beside the report
 _IMAGES = "images"  # folder of the pictures, beside the report
+_MODEL = ("name", "method", "loss", "backbone", "norm", "eps", "seed", "step", "steps")
 _TITLES = {"standard": "standard", "robust": "robust", "nonrobust": "non-robust"}
 
 _HEAD = """\
@@ -74,6 +77,7 @@ class Report:
         if subject is not None and len(subject.ways) < len(WAYS):
             raise ConfigError("gradients and inversions are drawn of a model of three ways")
         folder = out.parent / _IMAGES
+        kept = _keep(documents, out.parent / _EVALUATIONS)
         lines = [_HEAD]
         for number in (1, 2, 3):
             lines += reproduction.paper_table(number, documents)
@@ -99,7 +103,7 @@ class Report:
         lines += self._proposition()
         lines += _faults()
         write_text(out, "\n".join(lines))
-        return [out, *written]
+        return [out, *written, *kept]
 
     def _ablation(
         self, documents: Sequence[Document], folder: Path
@@ -181,6 +185,18 @@ class Report:
         ]
 
 
+def _keep(documents: Sequence[Document], folder: Path) -> list[Path]:
+    """Copies of the evaluations, so that a report can be made again without the runs."""
+    paths = []
+    for document in documents:
+        name, number = document["model"]["name"], 2
+        while folder / f"{name}.json" in paths:
+            name, number = f"{document['model']['name']}-{number}", number + 1
+        paths.append(folder / f"{name}.json")
+        write_text(paths[-1], json.dumps(document, indent=2) + "\n")
+    return paths
+
+
 def read(place: Path) -> dict[str, Any]:
     """An evaluation, given as its file or as the folder of its run.
 
@@ -191,16 +207,17 @@ def read(place: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         model = document["model"]
-        known = all(key in model for key in ("name", "method", "backbone", "steps"))
+        known = all(key in model for key in _MODEL)
         split, results = document["split"], document["results"]
+        measured = all(set(NAMES) <= set(result["metrics"]) for result in results)
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(f"cannot read {path}: {error}; run `parallax-train evaluate`") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{path} is not an evaluation ({error!r})") from error
-    if not known or not results:
+    if not results:
         raise ReportError(f"{path} is not an evaluation")
-    if "loss" not in model:
-        raise ReportError(f"{path} does not say how Eq. 11 was weighed; evaluate again")
+    if not known or not measured:
+        raise ReportError(f"{path} is of an older form; evaluate again")
     if split != "test":
         raise ReportError(f"{path} is of {split} images; the paper's tables are of test images")
     return document

@@ -100,23 +100,26 @@ def ablations(documents: Sequence[Document]) -> Iterator[tuple[str, dict[str, di
     Only stages that were trained for the same number of steps and measured under the same attack
     stand together.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[tuple[object, ...], tuple[str, dict[str, dict[str, float]]]] = {}
     for stage, (method, weights) in STAGES.items():
         for document in documents:
             model = document["model"]
             if model["method"] != method or model["loss"] != weights:
                 continue
             for name, metrics in _measured(document):
-                length = f"{model['steps']} steps"
-                words = f"{document['dataset']}, {model['backbone']}, {length}, `{name}`"
+                words = (
+                    f"{document['dataset']}, {_count(document)} images, {model['backbone']}, "
+                    f"{model['step']} steps, seed {model['seed']}, `{name}`"
+                )
                 values = {
                     short: value
                     for short, figure in _ABLATED.items()
                     if (value := metrics[figure]) is not None
                 }
                 if len(values) == len(_ABLATED):
-                    found.setdefault(words, {})[stage] = values
-    for words, stages in found.items():
+                    key = (*_circumstances(document), words)
+                    found.setdefault(key, (words, {}))[1].setdefault(stage, values)
+    for words, stages in found.values():
         if len(stages) > 1:
             yield words, stages
 
@@ -214,8 +217,10 @@ def _pairs(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def _circumstances(document: Document) -> tuple[object, ...]:
-    """What two models must share to be compared: images and length of training."""
-    return document["data"]["sha256"], document["seed"], document["model"]["steps"]
+    """What two models must share to be compared: images, length of training and its attack."""
+    model = document["model"]
+    trained = tuple(model[key] for key in ("norm", "eps", "seed", "step"))
+    return document["data"]["sha256"], document["seed"], *trained
 
 
 def _joined(at: Document, st: Document) -> list[Document]:
@@ -279,7 +284,12 @@ def _cells(metrics: Mapping[str, float | None]) -> list[str]:
 
 
 def _name(document: Document) -> str:
-    return f"ours: {document['model']['name']} on {document['dataset']}"
+    model = document["model"]
+    trained = f"trained under {model['norm']} {model['eps']}"
+    unfinished = model["step"] < model["steps"]
+    if unfinished:
+        trained += f", at step {model['step']} of {model['steps']}"
+    return f"ours: {model['name']} on {document['dataset']}, {trained}"
 
 
 def _count(document: Document) -> str:

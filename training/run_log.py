@@ -64,7 +64,8 @@ def run_log(folder: Path, *, step: int, total: int, console: Console) -> Iterato
     ready_folder(folder)
     file = folder / "log.jsonl"
     if file.exists():
-        lines = [line for line in file.read_text().splitlines() if _step(line) <= step]
+        lines = file.read_text(errors="replace").splitlines()
+        lines = [line for line in lines if _step(line) <= step]
         file.write_text("".join(line + "\n" for line in lines))
     bar = Progress(
         TextColumn("{task.description}"),
@@ -88,5 +89,5 @@ def _step(line: str) -> float:
     """Of a line of the log; one that was cut off in the writing is later than any checkpoint."""
     try:
         return float(json.loads(line)["step"])
-    except ValueError:
+    except (KeyError, TypeError, ValueError):
         return math.inf

@@ -79,7 +79,10 @@ class Scratch:
             found = arrays.read(path)
             about = json.loads(str(found.pop(_ABOUT)))
             belongs, named, notes = about["belongs"], about["name"], about["notes"]
+            whole = sorted(found) == about["arrays"]
         except _DAMAGED:
+            return None
+        if not whole:
             return None
         if (belongs, named) != (self._digest(), name):
             raise OutputError(f"{path} belongs to other work; remove it or write to another place")
@@ -93,7 +96,12 @@ class Scratch:
         """
         if not self.begun:
             write_text(self.folder / _SAYS, json.dumps(self.belongs, indent=2) + "\n")
-        about = {"belongs": self._digest(), "name": name, "notes": dict(part.notes)}
+        about = {
+            "belongs": self._digest(),
+            "name": name,
+            "notes": dict(part.notes),
+            "arrays": sorted(part.arrays),
+        }
         written = {_ABOUT: np.array(json.dumps(about)), **part.arrays}
         arrays.write(self._path(name), written)
 

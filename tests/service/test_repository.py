@@ -76,7 +76,7 @@ def rename_folder(toy: ToyFolder) -> None:
 
 def break_schema(toy: ToyFolder) -> None:
     path = toy.path / contract.MANIFEST_FILE
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 9'))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def document(
     backbone: str = "small_cnn",
     loss: Weights = PLAIN,
     steps: int = 100,
+    step: int | None = None,
     attacks: tuple[str, ...] = ("linf:0.3:0.01:40",),
     base: float = 0.5,
 ) -> dict[str, Any]:
@@ -51,6 +52,10 @@ def document(
             "method": method,
             "loss": loss,
             "backbone": backbone,
+            "norm": "linf",
+            "eps": "0.3",
+            "seed": 0,
+            "step": steps if step is None else step,
             "steps": steps,
         },
         "results": results,

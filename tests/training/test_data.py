@@ -132,6 +132,14 @@ def test_mnist(tmp_path: Path, archived: bool) -> None:
     assert sorted(tmp_path.rglob("*")) == before  # a read-only copy stays as it is
 
 
+def test_mnist_with_a_label_beyond_its_classes(tmp_path: Path) -> None:
+    write_mnist(tmp_path, archived=False)
+    path = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([200]))
+    with pytest.raises(DataError, match="train label 200, but 10 classes"):
+        data.load(config(f"mnist:{tmp_path}"))
+
+
 def test_mnist_with_a_damaged_archive(tmp_path: Path) -> None:
     write_mnist(tmp_path, archived=True)
     path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"

@@ -19,7 +19,7 @@ from service.manifest import (
     sha256_file,
 )
 from tests.training import examinee
-from training import checkpoint, export
+from training import checkpoint, export, graph, rounding
 from training.config import Method
 from training.export import ExportError
 
@@ -32,7 +32,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "checkpoint.safetensors"
     examinee.write_checkpoint(path, "mnist:/secret-place/data", CLASSES)
     weights = checkpoint.load(path).header.weights_sha256
-    (path.parent / "evaluation.json").write_text(json.dumps(evaluation(weights)))
+    path.with_name("evaluation.json").write_text(json.dumps(evaluation(weights)))
     return path
 
 
@@ -53,7 +53,13 @@ def evaluation(weights: str) -> dict[str, Any]:
             {
                 "inputs": "rounded",
                 "attack": OWN,
-                "metrics": {"rad_all": 0.75, "rad_successful": None, "threshold_at_fpr_1": 0.1},
+                "metrics": {
+                    "accuracy_standard_natural": 0.9,
+                    "false_alarm_rate": 0.1,
+                    "rad_all": 0.75,
+                    "rad_successful": None,
+                    "threshold_at_fpr_1": 0.1,
+                },
             },
         ],
     }
@@ -90,7 +96,11 @@ def test_the_manifest_keeps_the_rounded_figures_and_true_hashes(folder: Path) ->
     assert manifest.labels == CLASSES
     assert manifest.provenance.commit == "c0ffee"
     assert manifest.input.shape == (3, 16, 16)
-    assert manifest.evaluation.metrics == {"rad_all": 0.75}
+    assert manifest.evaluation.metrics == {
+        "accuracy_standard_natural": 0.9,
+        "false_alarm_rate": 0.1,
+        "rad_all": 0.75,
+    }
     assert manifest.parity.label_agreement == 1.0
     assert set(manifest.files) >= {"model.onnx", "golden.npz", "weights.safetensors"}
     for name, entry in manifest.files.items():
@@ -133,6 +143,66 @@ def test_shipped_weights_are_the_checkpoints(folder: Path, source: Path) -> None
     moved = replace(config, data=replace(config.data, source="mnist:data"))
     assert shipped.header == replace(original.header, config=moved)
     assert not shipped.model
+
+
+@pytest.fixture(scope="module")
+def rounded(source: Path) -> Path:
+    """Rounded weights with their evaluation beside them."""
+    path = source.parent / "float16" / checkpoint.WEIGHTS_FILE
+    made = rounding.rounded(checkpoint.load(source))
+    checkpoint.save(path, made)
+    document = evaluation(made.header.weights_sha256)
+    path.with_name("evaluation.json").write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture(scope="module")
+def half(rounded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = tmp_path_factory.mktemp("models")
+    return export.export(rounded, rounded.with_name("evaluation.json"), models, name="toy")
+
+
+def test_rounded_weights_lie_in_the_graph_alone(half: Path, rounded: Path) -> None:
+    files = {"model.onnx", "golden.npz", "manifest.json", "CARD.md"}
+    assert {path.name for path in half.iterdir()} == files
+    made = checkpoint.load(rounded)
+    for place in (half, half / "model.onnx"):
+        shipped = checkpoint.load(checkpoint.of(place))
+        assert shipped.header == replace(made.header, config=shipped.header.config)
+        assert shipped.averaged.keys() == made.averaged.keys()
+        for name, weight in made.averaged.items():
+            assert shipped.averaged[name].dtype == weight.dtype
+            assert torch.equal(shipped.averaged[name], weight)
+
+
+def test_a_folder_of_rounded_weights_says_so(half: Path, source: Path, rounded: Path) -> None:
+    manifest = read_manifest(half)
+    before, after = (checkpoint.load(path).header.weights_sha256 for path in (source, rounded))
+    assert manifest.provenance.data_hashes["weights"] == after
+    assert manifest.provenance.data_hashes["weights_before_rounding"] == before
+    said = "rounded to half precision, and the rounded weights were measured"
+    assert said in (half / "CARD.md").read_text()
+    assert b"secret-place" not in (half / "model.onnx").read_bytes()
+
+
+def test_the_graph_of_plain_weights_is_no_checkpoint(folder: Path) -> None:
+    with pytest.raises(checkpoint.CheckpointError, match=r"look for weights\.safetensors"):
+        checkpoint.load(folder / "model.onnx")
+
+
+def test_rounded_weights_that_the_graph_lost_are_not_shipped(
+    rounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = graph.write
+
+    def careless(network: Any, weights: dict[str, torch.Tensor], **options: Any) -> None:
+        bias = "head.2.bias"
+        honest(network, {**weights, bias: weights[bias] + 1e-7}, **options)
+
+    monkeypatch.setattr(graph, "write", careless)
+    with pytest.raises(ExportError, match=r"does not hold the weights whole: .* their hash"):
+        export.export(rounded, rounded.with_name("evaluation.json"), tmp_path, name="toy")
+    assert not (tmp_path / "toy").exists()
 
 
 def test_the_files_name_no_place_of_this_machine(folder: Path) -> None:
@@ -196,7 +266,7 @@ def test_a_graph_that_differs_from_torch_is_not_shipped(
     monkeypatch.setattr(export, "run_onnx", shifted)
     with pytest.raises(ExportError, match=said):
         export.export(source, source.with_name("evaluation.json"), tmp_path / "models", name="toy")
-    assert not list((tmp_path / "models" / "toy").iterdir())
+    assert not (tmp_path / "models").exists()
 
 
 def test_evaluate_comes_first(source: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_names_and_their_order(figures: Figures) -> None:
 
 def test_shares_have_an_interval_and_a_count(figures: Figures) -> None:
     for name, figure in figures.items():
-        share = name.startswith(("accuracy", "rad", "flagged", "false", "tpr"))
+        share = name.startswith(("accuracy", "rad", "flagged", "false"))
         assert (figure.interval is not None) == (share and not name.endswith("_mixture")), name
         assert (figure.count is not None) == (figure.interval is not None)
     assert figures["rad_all"].count == 4

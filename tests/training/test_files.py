@@ -47,13 +47,19 @@ def test_empty_folder_may_be_there(tmp_path: Path) -> None:
     assert (target / "a").exists()
 
 
-def test_failure_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["out", "new/folder/out"])
+@pytest.mark.parametrize(
+    ("fault", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, ""), OutputError)]
+)
+def test_failure_leaves_nothing(
+    tmp_path: Path, place: str, fault: BaseException, raised: type[BaseException]
+) -> None:
     def stopped() -> None:
-        with new_folder(tmp_path / "out") as draft:
+        with new_folder(tmp_path / place) as draft:
             (draft / "a").write_text("a")
-            raise KeyboardInterrupt
+            raise fault
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised):
         stopped()
     assert list(tmp_path.iterdir()) == []
 

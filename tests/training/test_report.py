@@ -32,8 +32,11 @@ def test_with_a_model(tmp_path: Path) -> None:
         "reproduction-ablation.svg",
         "reproduction-gradients.svg",
         "reproduction-inversion.svg",
+        "ours.json",
+        "ours-2.json",
     ]
-    for path in written[1:]:
+    assert read(written[-1]) == documents[1]
+    for path in written[1:4]:
         assert f"(images/{path.name})" in text
         assert path.parent == tmp_path / "images"
     titles = [line for line in text.splitlines() if line.startswith("## ")]
@@ -63,6 +66,7 @@ def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
 def test_without_anything(tmp_path: Path) -> None:
     out = tmp_path / "reproduction.md"
     assert REPORT([], out, None, quiet()) == [out]
+    assert list(tmp_path.iterdir()) == [out]
     text = out.read_text()
     assert "Not drawn: no model was given." in text
     assert "Not run." in text
@@ -81,6 +85,7 @@ def test_a_model_of_one_way(tmp_path: Path) -> None:
         ({"split": "validation"}, "is of validation images"),
         ({"results": []}, "is not an evaluation"),
         ({"model": {"name": "x", "method": "aat", "backbone": "b", "steps": 1}}, "evaluate again"),
+        ({"results": [{"metrics": {"accuracy_standard_natural": 1.0}}]}, "evaluate again"),
         ({"model": 3}, "is not an evaluation"),
         (None, "is not an evaluation"),
     ],

@@ -5,6 +5,7 @@ Knows the words and numbers and makes the attack of them; it does not run it and
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import cast, get_args
 
 from training.attacks.pgd import PGD
@@ -17,6 +18,11 @@ _CONVENTIONAL: dict[tuple[Norm, str], tuple[str, int]] = {
     ("linf", "0.3"): ("0.01", 40),
     ("linf", "8/255"): ("2/255", 20),
     ("l2_sign", "0.3"): ("0.1", 20),
+}
+# Of a model's own eps, for a curve; l_inf 0.3 is nearly the whole way to a grey image already.
+_MULTIPLES = tuple(map(Fraction, ("1/8", "1/4", "1/2", "1", "3/2", "2")))
+_CURVES: dict[tuple[Norm, str], tuple[str, ...]] = {
+    ("linf", "0.3"): ("0.05", "0.1", "0.2", "0.3", "0.35", "0.4"),
 }
 _STEPS = 20
 _REACH = 2.5  # of eps, over all steps: the rule of thumb of Madry et al. for any other ball
@@ -77,3 +83,16 @@ def usual(config: AttackConfig) -> AttackSetting:
             return AttackSetting(norm=norm, eps=config.eps, step_size=step_size, steps=steps)
     step_size = f"{_REACH * parse_eps(config.eps) / _STEPS:.6g}"
     return AttackSetting(norm=config.norm, eps=config.eps, step_size=step_size, steps=_STEPS)
+
+
+def curve(config: AttackConfig) -> tuple[str, ...]:
+    """Distances below, at and above a model's own, ascending: the eps of a stress test's curve.
+
+    An eighth to twice its eps, so that 8/255 gives 1, 2, 4, 8, 12 and 16/255; for l_inf 0.3, twice
+    of which would be any image, 0.05 to 0.4.
+    """
+    for (norm, eps), distances in _CURVES.items():
+        if norm == config.norm and math.isclose(parse_eps(eps), parse_eps(config.eps)):
+            return distances
+    head, slash, tail = config.eps.partition("/")
+    return tuple(f"{float(multiple * Fraction(head)):g}{slash}{tail}" for multiple in _MULTIPLES)

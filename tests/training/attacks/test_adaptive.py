@@ -5,63 +5,19 @@ import torch
 from torch import Tensor
 
 from training.attacks import adaptive
-from training.attacks.adaptive import (
-    Adaptive,
-    alarm,
-    consensus,
-    escape,
-    margin,
-    margins,
-    unanimous,
-)
+from training.attacks.adaptive import Adaptive
+from training.attacks.score import score, unsuspected
 from training.threat import ThreatModel
 from training.three_way import Logits
 
 
-def logits(*rows: list[float]) -> Tensor:
-    return torch.tensor(rows)
+def unanimous(logits: Logits, label: Tensor) -> Tensor:
+    """All three ways name the same wrong class, (N,)."""
+    named = [way.argmax(dim=1) for way in logits]
+    return (named[0] == named[1]) & (named[1] == named[2]) & (named[0] != label)
 
 
-LABEL = torch.tensor([0, 1])
-THREE = Logits(
-    standard=logits([3.0, 1.0, 0.0], [0.0, 2.0, 5.0]),
-    robust=logits([2.0, 2.5, 0.0], [0.0, 1.0, 4.0]),
-    nonrobust=logits([0.0, 4.0, 1.0], [0.0, 9.0, 9.5]),
-)
-
-
-def test_margin() -> None:
-    assert margin(THREE.standard, LABEL).tolist() == [2.0, -3.0]
-    assert margin(THREE.robust, torch.tensor([2, 2])).tolist() == [-2.5, 3.0]
-
-
-def test_margins_are_those_of_each_class() -> None:
-    for logits_ in (THREE.robust, logits([1.0, 1.0, 0.0], [2.0, 2.0, 2.0])):
-        expected = [margin(logits_, torch.full((2,), index)) for index in range(3)]
-        assert torch.equal(margins(logits_), torch.stack(expected, dim=1))
-
-
-def test_consensus_is_the_weakest_way() -> None:
-    assert consensus(THREE, torch.tensor([1, 2])).tolist() == [-2.0, 0.5]
-
-
-def test_unanimous() -> None:
-    """All ways on one wrong class; the ways of the first image differ, those of the second not."""
-    assert unanimous(THREE, LABEL).tolist() == [False, True]
-    assert unanimous(THREE, torch.tensor([0, 2])).tolist() == [False, False]
-
-
-def test_escape() -> None:
-    """Above zero exactly where the standard way is wrong and Eq. 12 is silent, by the lesser."""
-    assert escape(THREE, LABEL).tolist() == [-2.0, 0.5]
-    agree_on_the_truth = THREE._replace(standard=logits([1.0, 3.0, 0.0], [0.0, 2.0, 5.0]))
-    assert escape(agree_on_the_truth, torch.tensor([0, 1])).tolist() == [0.5, 0.5]
-    flagged = THREE._replace(robust=logits([2.0, 2.5, 0.0], [0.0, 6.0, 4.0]))
-    assert (escape(flagged, LABEL) < 0).all()
-
-
-def test_alarm() -> None:
-    assert alarm(THREE, LABEL).tolist() == [4.0, 0.5]
+THRESHOLD = 1 - 1 / (1 + torch.e**-0.33)  # log-odds of 0.33
 
 
 class Ways:
@@ -117,3 +73,17 @@ def test_an_image_that_is_wrong_from_the_start_is_left(monkeypatch: pytest.Monke
     image = torch.full((2, 1, 2, 2), 0.9)
     attack = Adaptive(threat=ThreatModel(norm="linf", eps=0.1))
     assert torch.equal(attack(Ways(0.2), image, torch.zeros(2, dtype=torch.long)), image)
+
+
+@pytest.mark.parametrize(("eps", "through"), [(0.31, False), (0.39, True)])
+def test_another_aim_takes_more(eps: float, through: bool) -> None:
+    """To be 0.33 sure the robust way must be turned by 0.2 and then 0.165 further."""
+    attack = Adaptive(
+        threat=ThreatModel(norm="linf", eps=eps),
+        steps=40,
+        aim=lambda logits, target: unsuspected(logits, target, THRESHOLD),
+    )
+    ways = Ways(0.2)
+    image, label = images()
+    found = ways(attack(ways, image, label))
+    assert (score(found) < THRESHOLD).tolist() == [through] * 3

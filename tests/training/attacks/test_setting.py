@@ -59,3 +59,17 @@ def test_usual(norm: Norm, eps: str, name: str) -> None:
 def test_usual_can_be_read_back() -> None:
     usual = setting.usual(examinee.config().attack)
     assert setting.parse(usual.name) == usual
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "expected"),
+    [
+        ("linf", "8/255", "1/255 2/255 4/255 8/255 12/255 16/255"),
+        ("linf", "0.3", "0.05 0.1 0.2 0.3 0.35 0.4"),
+        ("l2", "0.3", "0.0375 0.075 0.15 0.3 0.45 0.6"),
+        ("l2", "0.5", "0.0625 0.125 0.25 0.5 0.75 1"),
+        ("linf", "1/255", "0.125/255 0.25/255 0.5/255 1/255 1.5/255 2/255"),
+    ],
+)
+def test_curve(norm: Norm, eps: str, expected: str) -> None:
+    assert setting.curve(config(norm, eps)) == tuple(expected.split())
