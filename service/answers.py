@@ -3,6 +3,8 @@
 Pure translation from `Examined` to `service.schemas`; decides nothing.
 """
 
+from typing import Any
+
 from service.decision import Guess, top_k
 from service.pipeline import Examined
 from service.repository import Catalogue, Model
@@ -21,11 +23,9 @@ def classification(examined: Examined, model: Model, k: int) -> Classification:
     """The answer of `/classify` for one image."""
     finding = examined.finding
     return Classification(
-        model=model_name(model),
+        **_judged(examined, model),
         **_named(finding.standard, model).model_dump(),
         top_k=[_named(guess, model) for guess in top_k(finding.probabilities, k)],
-        calibrated=_named(finding.corrected, model),
-        resized=examined.resized,
     )
 
 
@@ -33,18 +33,13 @@ def detection(examined: Examined, model: Model) -> Detection:
     """The answer of `/detect` for one image."""
     finding = examined.finding
     return Detection(
-        model=model_name(model),
+        **_judged(examined, model),
         adversarial=finding.adversarial,
-        score=finding.score,
-        threshold=model.manifest.decision.threshold,
-        verdict=finding.verdict,
         ways=Ways(
             standard=_named(finding.standard, model),
             robust=_named(finding.robust, model),
             nonrobust=_named(finding.nonrobust, model),
         ),
-        calibrated=_named(finding.corrected, model),
-        resized=examined.resized,
         timings_ms=Timings(
             decode=_ms(examined.decode_s),
             queue=_ms(examined.queue_s),
@@ -75,6 +70,25 @@ def loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
 def model_name(model: Model) -> ModelName:
     """Name and version, as every answer begins."""
     return ModelName(name=model.name, version=model.version)
+
+
+def _judged(examined: Examined, model: Model) -> dict[str, Any]:
+    """The fields of `Judged`."""
+    finding, judgement = examined.finding, examined.judgement
+    is_corrected = judgement.verdict == "corrected"
+    return {
+        "model": model_name(model),
+        "policy": judgement.rule.policy,
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+        "score": finding.score,
+        "threshold": judgement.threshold,
+        "fpr": judgement.rule.fpr,
+        "corrected": _named(finding.robust, model) if is_corrected else None,
+        "calibrated": _named(finding.mixed or finding.corrected, model),
+        "calibrated_by": "mixture" if finding.mixed else "switch",
+        "resized": examined.resized,
+    }
 
 
 def _named(guess: Guess, model: Model) -> LabelProbability:

@@ -1,4 +1,4 @@
-"""`parallax serve | detect | models`: the service on a terminal.
+"""`parallax serve | detect | calibrate | models`: the service on a terminal.
 
 Turns flags into settings, and errors into one line, a hint and an exit status. What is printed is
 for people; `--json` is for programs.
@@ -12,8 +12,10 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -21,6 +23,14 @@ from prometheus_client import CollectorRegistry
 from service import __version__
 from service.answers import detection
 from service.app import create_app
+from service.calibration import (
+    MAX_SHIFT,
+    Wanted,
+    examine,
+    image_files,
+    recalibrated,
+)
+from service.conformal import RATES
 from service.errors import (
     AddressUnusable,
     FileUnreadable,
@@ -30,20 +40,23 @@ from service.errors import (
     SettingsRefused,
     StartupError,
 )
-from service.images import Upload
+from service.images import Limits, Upload
+from service.manifest import Policy
 from service.metrics import Metrics
 from service.pipeline import Lane, Pipeline
+from service.policies import Rule, Wish
 from service.problems import problem
 from service.repository import Catalogue, Model, folders, load_catalogue, load_model
-from service.schemas import Detection, LabelProbability, Refusal
+from service.schemas import Detection, Refusal
 from service.settings import Settings, load_settings
+from service.tables import calibrated, described, table
+from service.versions import write_version
 
 _MODEL_FLAGS = ("models", "provider", "threads")
 _DETECT_FLAGS = (*_MODEL_FLAGS, "default_model", "max_batch", "max_image_bytes", "max_pixels")
+_CALIBRATE_FLAGS = (*_MODEL_FLAGS, "max_image_bytes", "max_pixels")
 _NO_DEADLINE_MS = 86_400_000.0  # nobody waits at a socket
 _BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
-
-_COLUMNS = ("image", "verdict", "label", "p", "score", "standard", "robust", "non-robust")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +87,7 @@ def serve(flags: dict[str, Any]) -> int:
         print(f"parallax {__version__} on http://{shown}:{port} (documentation at /docs)")
         for model in catalogue:
             default = ", default" if model is catalogue.default else ""
-            print(f"  model {_described(model)}{default}")
+            print(f"  model {described(model)}{default}")
         sys.stdout.flush()
         config = uvicorn.Config(
             app,
@@ -93,21 +106,38 @@ def detect(flags: dict[str, Any]) -> int:
     files: list[Path] = flags.pop("images")
     as_json, strict_size = flags.pop("json"), flags.pop("strict_size")
     name, version = flags.pop("model"), flags.pop("version")
+    wish = Wish(flags.pop("policy"), flags.pop("fpr"))
     for file in files:
         _check_readable(file)
     settings = load_settings({**flags, "deadline_ms": _NO_DEADLINE_MS})
     pipeline = Pipeline(_catalogue(settings), settings, Metrics(CollectorRegistry()))
+    model = _find(pipeline.catalogue, name, version)
+    lane = pipeline.lane(model.name, model.version)
     try:
-        lane = pipeline.lane(name, version)
-    except ModelUnknown as error:
-        raise SettingsRefused(str(error), "`parallax models` lists what is there") from None
-    answers = asyncio.run(_examine(pipeline, lane, files, strict_size, settings.max_images))
+        rule = pipeline.rule(lane, wish)
+    except RequestError as error:
+        raise SettingsRefused(str(error), "`parallax calibrate` gives a model thresholds") from None
+    answers = asyncio.run(_examine(pipeline, lane, rule, files, strict_size, settings.max_images))
     if as_json:
         for file, answer in zip(files, answers, strict=True):
             print(json.dumps({"image": str(file), **answer.model_dump(exclude_none=True)}))
     else:
-        print("\n".join(_table(files, answers)))
+        print("\n".join(table(files, answers)))
     return int(any(isinstance(answer, Refusal) for answer in answers))
+
+
+def calibrate(flags: dict[str, Any]) -> int:
+    """Fit thresholds on natural images; a new version of the model, or none and the reason."""
+    files = image_files(flags.pop("images"))
+    name, version = flags.pop("model"), flags.pop("version")
+    wanted = Wanted(**{field.name: flags.pop(field.name) for field in fields(Wanted)})
+    settings = load_settings(flags)
+    model = _find(_catalogue(settings), name, version)
+    seen = examine(model, files, Limits(settings.max_image_bytes, settings.max_pixels))
+    manifest = recalibrated(model.manifest, seen, wanted, datetime.now(UTC))
+    folder = write_version(settings.models / model.name / str(model.version), manifest)
+    print("\n".join(calibrated(folder, manifest.decision)))
+    return 0
 
 
 def models(flags: dict[str, Any]) -> int:
@@ -121,7 +151,7 @@ def models(flags: dict[str, Any]) -> int:
             refused += 1
             print(f"{folder.parent.name} version {folder.name}: REFUSED, {error.reason}")
         else:
-            print(_described(model))
+            print(described(model))
     return int(refused > 0)
 
 
@@ -145,8 +175,54 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", help="model name; the default model where absent")
     command.add_argument("--version", type=int, help="model version; the newest where absent")
     command.add_argument("--strict-size", action="store_true", help="refuse instead of resizing")
+    command.add_argument(
+        "--policy",
+        choices=get_args(Policy),
+        help="how the verdict is reached; else the model's",
+    )
+    command.add_argument(
+        "--fpr", type=float, metavar="RATE", help="target rate of false alarms; else the model's"
+    )
     command.add_argument("--json", action="store_true", help="one JSON object a line")
     _add_settings(command, _DETECT_FLAGS)
+
+    command = commands.add_parser(
+        "calibrate",
+        help="fit thresholds on your own natural images",
+        description="Fit thresholds for wanted rates of false alarms on natural images as your "
+        "pipeline sees them, and write a new version of the model; the old one stays.",
+    )
+    command.set_defaults(command=calibrate)
+    command.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders of them"
+    )
+    command.add_argument("--model", required=True, help="model name")
+    command.add_argument("--version", type=int, help="model version; the newest where absent")
+    command.add_argument(
+        "--per-class", action="store_true", help="a threshold for each class that the model sees"
+    )
+    command.add_argument(
+        "--policy", choices=get_args(Policy), help="default of the new version; else the old one's"
+    )
+    command.add_argument(
+        "--fpr",
+        metavar="RATE",
+        choices=RATES,
+        help=f"default rate of the new version: {', '.join(RATES)}",
+    )
+    command.add_argument(
+        "--max-shift",
+        type=float,
+        default=MAX_SHIFT,
+        metavar="DISTANCE",
+        help="from the scores of the present calibration, or share flagged where there is none; "
+        f"images beyond it are refused as attacked (default {MAX_SHIFT})",
+    )
+    command.add_argument(
+        "--data-name", default="own natural images", metavar="TEXT", help="what the images are"
+    )
+    command.add_argument("--note", metavar="TEXT", help="kept in the manifest")
+    _add_settings(command, _CALIBRATE_FLAGS)
 
     command = commands.add_parser("models", help="verify the model folders and list them")
     command.set_defaults(command=models)
@@ -196,6 +272,13 @@ def _catalogue(settings: Settings) -> Catalogue:
     )
 
 
+def _find(catalogue: Catalogue, name: str | None, version: int | None) -> Model:
+    try:
+        return catalogue.find(name, version)
+    except ModelUnknown as error:
+        raise SettingsRefused(str(error), "`parallax models` lists what is there") from None
+
+
 def _check_readable(file: Path) -> None:
     try:
         file.open("rb").close()
@@ -204,56 +287,24 @@ def _check_readable(file: Path) -> None:
 
 
 async def _examine(
-    pipeline: Pipeline, lane: Lane, files: Sequence[Path], strict_size: bool, at_once: int
+    pipeline: Pipeline,
+    lane: Lane,
+    rule: Rule,
+    files: Sequence[Path],
+    strict_size: bool,
+    at_once: int,
 ) -> list[Detection | Refusal]:
     answers: list[Detection | Refusal] = []
     await pipeline.start()
     for begin in range(0, len(files), at_once):
         uploads = [Upload(file.read_bytes()) for file in files[begin : begin + at_once]]
-        for entry in await pipeline.examine(uploads, lane, strict_size=strict_size):
+        for entry in await pipeline.examine(uploads, lane, rule, strict_size=strict_size):
             if isinstance(entry, RequestError):
                 answers.append(Refusal(error=problem(entry)))
             else:
                 answers.append(detection(entry, lane.model))
     await pipeline.close()
     return answers
-
-
-# --- words ---
-
-
-def _described(model: Model) -> str:
-    shape = "x".join(str(size) for size in model.manifest.input.shape)
-    threat = model.manifest.threat_model
-    return (
-        f"{model.name} version {model.version}: {len(model.manifest.labels)} classes, "
-        f"{shape} (CxHxW), {threat.norm} {threat.eps}, "
-        f"{model.session.provider}, {model.session.threads} threads"
-    )
-
-
-def _table(files: Sequence[Path], answers: Sequence[Detection | Refusal]) -> Iterator[str]:
-    """Aligned columns; a refused image says why instead of its numbers."""
-    width = max(len(_COLUMNS[0]), *(len(str(file)) for file in files))
-    line = f"{{:{width}}}  {{:9}}  {{:10}}  {{:5}}  {{:5}}  {{:16}}  {{:16}}  {{}}"
-    yield line.format(*_COLUMNS)
-    for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, Refusal):
-            yield f"{file!s:{width}}  refused    {answer.error.code}: {answer.error.detail}"
-            continue
-        ways = answer.ways
-        yield line.format(
-            str(file),
-            answer.verdict,
-            answer.calibrated.class_name,
-            f"{answer.calibrated.probability:.3f}",
-            f"{answer.score:.3f}",
-            *(_seen(way) for way in (ways.standard, ways.robust, ways.nonrobust)),
-        )
-
-
-def _seen(way: LabelProbability) -> str:
-    return f"{way.class_name} {way.probability:.3f}"
 
 
 if __name__ == "__main__":  # pragma: no cover  # the tests run it in a process of its own

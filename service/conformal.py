@@ -4,7 +4,8 @@ Of n scores of natural images, the threshold for the rate a is the k-th smallest
 (1 - a)), and an image is flagged where its score is strictly above (Vovk et al. 2005; Angelopoulos
 and Bates 2021). A further image of the same kind is then flagged with probability at most a over
 the draw of both. For the one set that was drawn, the realised rate follows Beta(n + 1 - k, k),
-whose 95 % interval goes beside the threshold.
+whose 95 % interval goes beside the threshold. What is counted on a few further images scatters
+about that rate once more (`observed_interval`).
 
 Ties: scores that equal the threshold are not flagged, so the realised rate can only be lower than
 without ties. The upper end of the interval stays; the lower end is that of the next larger score.
@@ -115,6 +116,25 @@ def interval(ordered: Scores, rate: str, confidence: float = CONFIDENCE) -> Inte
     above = n - last_tied + (last_tied == k)  # with a tie, at least what the next score leaves
     low = beta_quantile(tail, above, n + 1 - above) if above else 0.0
     return low, beta_quantile(1 - tail, n + 1 - k, k)
+
+
+def observed_interval(n: int, rate: str, m: int, confidence: float = CONFIDENCE) -> Interval:
+    """Where the share flagged of m further images lies, by a threshold of n; equal tails at most.
+
+    Wider than `interval`, by what m images scatter about the realised rate: their count follows the
+    beta-binomial distribution (m, n + 1 - k, k). For holding a promise against a test set. With
+    ties the share may be lower.
+    """
+    k = rank(n, rate)
+    a, b = n + 1 - k, k
+    x = np.arange(m)
+    steps = np.log((m - x) / (x + 1)) + np.log((x + a) / (m - x - 1 + b))
+    weights = np.concatenate(([0.0], np.cumsum(steps)))  # log of each count's, up to a constant
+    weights = np.exp(weights - weights.max())
+    below = np.cumsum(weights) / weights.sum()
+    tail = (1 - confidence) / 2
+    low, high = (int(np.searchsorted(below, p)) for p in (tail, 1 - tail))
+    return low / m, high / m
 
 
 def beta_quantile(probability: float, a: int, b: int) -> float:

@@ -1,20 +1,29 @@
-"""Three logit vectors to a finding: Eq. 12, the score, the corrected label. Pure numpy.
+"""Three logit vectors to a finding: Eq. 12, the score, the labels to use. Pure numpy.
 
-Knows no images, models or clients. Shapes: N images, K classes. A score is higher where the image
-is more likely adversarial, everywhere.
+Knows no images, models or clients, and no policy: what is found is the same for every one of them
+(`service.policies`). Shapes: N images, K classes. A score is higher where the image is more likely
+adversarial, everywhere.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.scores import Floats, Logits, Temperature, disbelief, softmax
+from service.mixture import Mixture, mixed
+from service.scores import (
+    Features,
+    Floats,
+    Head,
+    Labels,
+    Logits,
+    ScoreName,
+    Temperature,
+    score,
+    softmax,
+)
 
-Labels = NDArray[np.intp]
 Flags = NDArray[np.bool_]
-Verdict = Literal["accept", "corrected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +43,19 @@ class Finding:
     nonrobust: Guess
     adversarial: bool  # Eq. 12
     score: float  # [0, 1]
-    corrected: Guess  # the robust way's where flagged, else the standard way's
-    verdict: Verdict
+    corrected: Guess  # the robust way's where adversarial, else the standard way's
+    mixed: Guess | None  # by the mixture, where the model has one
     probabilities: Floats  # (K,) of the standard way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """How a model's answers become numbers."""
+
+    temperature: Temperature = field(default_factory=Temperature)
+    score: ScoreName = "disbelief"
+    head: Head | None = None  # where the score is `head`
+    mixture: Mixture | None = None
 
 
 def disagreement(robust_label: Labels, nonrobust_label: Labels) -> Flags:
@@ -44,19 +63,24 @@ def disagreement(robust_label: Labels, nonrobust_label: Labels) -> Flags:
     return np.asarray(robust_label != nonrobust_label)
 
 
-def decide(logits: Logits, temperature: Temperature) -> list[Finding]:
-    """One finding an image, in order. Labels do not depend on the temperature."""
+def decide(logits: Logits, measure: Measure, features: Features | None = None) -> list[Finding]:
+    """One finding an image, in order. The ways' labels do not depend on the temperature.
+
+    Raises:
+        ValueError: the score is `head`, and its weights or the features are missing.
+    """
+    temperature = measure.temperature
     p_standard = softmax(logits.standard, temperature.standard)
-    p_robust = softmax(logits.robust, temperature.robust)
-    p_nonrobust = softmax(logits.nonrobust, temperature.nonrobust)
-
     standard = _guesses(logits.standard, p_standard)
-    robust = _guesses(logits.robust, p_robust)
-    nonrobust = _guesses(logits.nonrobust, p_nonrobust)
+    robust = _guesses(logits.robust, softmax(logits.robust, temperature.robust))
+    nonrobust = _guesses(logits.nonrobust, softmax(logits.nonrobust, temperature.nonrobust))
+    mixture: list[Guess] | list[None] = [None] * len(standard)
+    if measure.mixture is not None:
+        p_mixed = mixed(p_standard, logits.robust, measure.mixture)
+        mixture = _guesses(p_mixed, p_mixed)
 
-    nonrobust_label = logits.nonrobust.argmax(axis=1)
-    flags = disagreement(logits.robust.argmax(axis=1), nonrobust_label).tolist()
-    scores = disbelief(p_robust, nonrobust_label).tolist()
+    flags = disagreement(logits.robust.argmax(axis=1), logits.nonrobust.argmax(axis=1)).tolist()
+    scores = score(measure.score, logits, temperature, features, measure.head).tolist()
 
     return [
         Finding(
@@ -66,7 +90,7 @@ def decide(logits: Logits, temperature: Temperature) -> list[Finding]:
             adversarial=flags[i],
             score=scores[i],
             corrected=robust[i] if flags[i] else standard[i],
-            verdict="corrected" if flags[i] else "accept",
+            mixed=mixture[i],
             probabilities=p_standard[i],
         )
         for i in range(len(flags))

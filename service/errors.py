@@ -1,7 +1,10 @@
 """Everything that can go wrong, drawn on the way of the data.
 
     environment, flags > settings > model folder > session > address > serving          StartupError
-                  SettingsRefused  ModelRefused  ProviderAbsent  AddressUnusable; FileUnreadable
+                  SettingsRefused  ModelRefused  ProviderAbsent  AddressUnusable
+
+    files of a command line > calibration > new model folder                          StartupError
+    FileUnreadable            CalibrationRefused, VersionUnwritable
 
     request > body > image > queue > inference > answer                                 RequestError
        |       |       |       |         |
@@ -11,7 +14,7 @@
        |       |       TooManyPixels, ImageAnimated, ImageTruncated, ImageDamaged,
        |       |       ImageTransparent, ModeUnsupported, SizeMismatch (one fails alone)
        |       BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported, TooManyImages
-       RouteUnknown, MethodNotAllowed, ParameterRefused, ModelUnknown
+       RouteUnknown, MethodNotAllowed, ParameterRefused, ModelUnknown, PolicyUnavailable
 
 Each class owns its code, HTTP status, title and the words of its message. Nothing here knows HTTP
 libraries: `service.problems` turns a RequestError into an answer, `service.cli` a StartupError into
@@ -91,6 +94,22 @@ class FileUnreadable(StartupError):
         super().__init__(f"cannot read {path} ({reason})", "name image files; no file was judged")
 
 
+class CalibrationRefused(StartupError):
+    """These images cannot calibrate the model; no version was written."""
+
+    exit_status = 6
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(f"not calibrated: {reason}", hint)
+
+
+class VersionUnwritable(StartupError):
+    """The folder of a new version cannot be written; nothing of it is left."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"cannot write {folder} ({reason})", "nothing was changed; try again")
+
+
 # --- one request ------------------------------------------------------------------------------
 
 
@@ -149,6 +168,17 @@ class ModelUnknown(RequestError):
     def __init__(self, name: str, version: int | None, loaded: tuple[str, ...]) -> None:
         asked = repr(name) if version is None else f"{name!r} version {version}"
         super().__init__(f"model {asked} is not loaded; loaded: {', '.join(loaded)}")
+
+
+class PolicyUnavailable(RequestError):
+    """The policy needs thresholds, and the model has none: it was not calibrated."""
+
+    code, status, title = "policy-unavailable", 422, "Policy not available"
+
+    def __init__(self, policy: str) -> None:
+        super().__init__(
+            f"policy {policy!r} needs thresholds, and this model was not calibrated; known: 'eq12'"
+        )
 
 
 class BodyEmpty(RequestError):

@@ -89,6 +89,30 @@ class Metrics:
             _MODEL,
             registry=registry,
         )
+        self.alarm_rate = Gauge(
+            "parallax_alarm_rate",
+            "Share of images not accepted in the alert window, by policy and target rate",
+            (*_MODEL, "policy", "fpr"),
+            registry=registry,
+        )
+        self.promised_rate = Gauge(
+            "parallax_promised_alarm_rate",
+            "Share of natural images that the score flags: target, and ends of its 95 % interval",
+            (*_MODEL, "fpr", "bound"),
+            registry=registry,
+        )
+        self.score_stability = Gauge(
+            "parallax_score_stability_index",
+            "Population stability index of the latest scores against the calibration's",
+            _MODEL,
+            registry=registry,
+        )
+        self.score_distance = Gauge(
+            "parallax_score_ks_distance",
+            "Kolmogorov-Smirnov distance of the latest scores from the calibration's",
+            _MODEL,
+            registry=registry,
+        )
         self.model_info = Gauge(
             "parallax_model_info",
             "1 for each loaded model, with what it runs on",

@@ -1,45 +1,49 @@
-"""One request through the service: decode > batch > run > decide > record.
+"""One request through the service: decode > batch > run > decide > judge > record.
 
 Knows uploads and findings; knows neither HTTP nor how an answer is written down. What each request
-needs of a model is its `Lane`: the model, its batcher, its rate monitor.
+needs of a model is its `Lane`: the model, its batcher, its monitors. Images of requests with other
+policies share a run: a policy judges what was found.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
 
 from service import manifest as contract
 from service.alerts import RateMonitor
 from service.batcher import MicroBatcher, Served
-from service.decision import Finding, decide
-from service.errors import DeadlineExceeded, ImageRefused, InferenceFailed
+from service.decision import Finding
+from service.drift import DriftMonitor
+from service.errors import (
+    DeadlineExceeded,
+    ImageRefused,
+    InferenceFailed,
+    RequestError,
+    SettingsRefused,
+)
 from service.images import Limits, ModelInput, Upload, prepare
+from service.inference import Pixels, infer
 from service.metrics import Metrics, bounded
+from service.policies import Judgement, Rule, Wish, check, judge, resolve
 from service.repository import Catalogue, Model
-from service.scores import Logits, Temperature
 from service.session import usable_cpus
 from service.settings import Settings
 
-Pixels = NDArray[np.float32]
-
-log = logging.getLogger(__name__)
+NO_RATE = "none"  # metric label of a policy without a target
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A finding, and what happened to the image on the way to it. Times in seconds.
+    """A finding and its judgement, and what happened to the image on the way. Times in seconds.
 
     `queue_s` is all waiting: for a thread that decodes and for the batch.
     """
 
     finding: Finding
+    judgement: Judgement
     resized: bool
     decode_s: float
     queue_s: float
@@ -51,11 +55,13 @@ Entry = Examined | ImageRefused | InferenceFailed  # of one image; the others ar
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A model with its own queue."""
+    """A model with its own queue, and what is watched of it."""
 
     model: Model
     batcher: MicroBatcher[Pixels, Finding]
-    monitor: RateMonitor
+    monitor: RateMonitor  # of Eq. 12
+    drift: DriftMonitor | None  # where the model was calibrated
+    alarms: dict[tuple[str, str], RateMonitor] = field(default_factory=dict)  # by policy, rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,13 @@ class Pipeline:
     """All lanes and the threads that decode for them. `start` and `close` in one event loop."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings, metrics: Metrics) -> None:
+        """
+        Raises:
+            SettingsRefused: a model cannot follow the policy or the rate of the settings.
+        """
         self.catalogue = catalogue
+        self._default = Wish(settings.policy, settings.fpr)
+        self._alert_window_s = settings.alert_window_s
         self._metrics = metrics
         self._deadline_s = settings.deadline_ms / 1000
         self._metric_classes = settings.metric_classes
@@ -81,6 +93,24 @@ class Pipeline:
 
     def _lane(self, model: Model, settings: Settings) -> Lane:
         label = (model.name, str(model.version))
+        spec = model.manifest.decision
+        try:
+            check(spec, self._default)
+        except RequestError as error:
+            raise SettingsRefused(
+                f"{model.name} version {model.version} cannot follow the settings: {error}",
+                "change PARALLAX_POLICY or PARALLAX_FPR, or give it thresholds: parallax calibrate",
+            ) from None
+        drift = None
+        if spec.calibration is not None:
+            reference = spec.calibration.histogram
+            drift = DriftMonitor(reference.edges, reference.counts, settings.drift_window)
+            self._metrics.score_stability.labels(*label).set_function(drift.stability_index)
+            self._metrics.score_distance.labels(*label).set_function(drift.ks_distance)
+        for rate, threshold in spec.thresholds.items():
+            low, high = threshold.interval
+            for bound, value in (("low", low), ("target", float(rate)), ("high", high)):
+                self._metrics.promised_rate.labels(*label, rate, bound).set(value)
         lane = Lane(
             model,
             MicroBatcher(
@@ -91,6 +121,7 @@ class Pipeline:
                 on_batch=self._metrics.batch_size.labels(*label).observe,
             ),
             RateMonitor(settings.alert_window_s),
+            drift,
         )
         session = model.session
         is_default = str(model is self.catalogue.default).lower()
@@ -127,8 +158,16 @@ class Pipeline:
         model = self.catalogue.find(name, version)
         return self._lanes[model.name, model.version]
 
+    def rule(self, lane: Lane, asked: Wish) -> Rule:
+        """How a request's images are judged: as it asks, else as the settings, else the model say.
+
+        Raises:
+            PolicyUnavailable, ParameterRefused: the model cannot be asked for this.
+        """
+        return resolve(lane.model.manifest.decision, asked, self._default)
+
     async def examine(
-        self, uploads: Sequence[Upload], lane: Lane, *, strict_size: bool = False
+        self, uploads: Sequence[Upload], lane: Lane, rule: Rule, *, strict_size: bool = False
     ) -> list[Entry]:
         """One entry an upload, in order: what was found, or why this image alone was not judged.
 
@@ -144,7 +183,7 @@ class Pipeline:
                 raise DeadlineExceeded from None
             inputs = [entry.input.pixels for entry in decoded if isinstance(entry, _Decoded)]
             served = await lane.batcher.submit(inputs, deadline=deadline)
-        entries = _join(decoded, served)
+        entries = _join(decoded, served, rule)
         for entry in entries:
             self._record(entry, lane)
         return entries
@@ -174,13 +213,16 @@ class Pipeline:
             metrics.rejected.labels(entry.code).inc()
             return
         label = (model.name, str(model.version))
-        finding = entry.finding
+        finding, judgement = entry.finding, entry.judgement
         metrics.stage.labels("decode").observe(entry.decode_s)
         metrics.stage.labels("queue").observe(entry.queue_s)
         metrics.stage.labels("inference").observe(entry.run_s)
-        metrics.images.labels(*label, finding.verdict).inc()
+        metrics.images.labels(*label, judgement.verdict).inc()
         metrics.score.labels(*label).observe(finding.score)
         lane.monitor.add(flagged=finding.adversarial)
+        self._alarms(lane, judgement.rule).add(flagged=judgement.verdict != "accept")
+        if lane.drift is not None:
+            lane.drift.add(finding.score)
         if finding.adversarial:
             saw = (
                 bounded(guess.label, model.manifest.labels, self._metric_classes)
@@ -188,51 +230,37 @@ class Pipeline:
             )
             metrics.detections.labels(*label, *saw).inc()
 
-
-def infer(model: Model, batch: list[Pixels]) -> list[Finding | InferenceFailed]:
-    """One run of the model over a batch of (C, H, W) images; the batcher's runner.
-
-    An image that is answered with NaN or infinity, from which no verdict may be drawn, fails alone.
-
-    Raises:
-        SessionError: the runtime failed.
-    """
-    outputs = model.session.run(contract.INPUT, np.stack(batch), contract.LOGITS)
-    finite = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in outputs.values()])
-    logits = Logits(*(np.where(finite[:, None], outputs[name], 0.0) for name in contract.LOGITS))
-    if not finite.all():
-        count = len(batch) - int(finite.sum())
-        log.error("%s answered %d images with values that are not finite", model.name, count)
-    temperatures = model.manifest.decision.temperatures
-    findings = decide(
-        logits,
-        Temperature(temperatures.standard, temperatures.robust, temperatures.nonrobust),
-    )
-    return [
-        finding if usable else InferenceFailed()
-        for finding, usable in zip(findings, finite.tolist(), strict=True)
-    ]
+    def _alarms(self, lane: Lane, rule: Rule) -> RateMonitor:
+        """The monitor of a policy at a rate; there are as many as a manifest has thresholds."""
+        key = (rule.policy, NO_RATE if rule.fpr is None else str(rule.fpr))
+        if key not in lane.alarms:
+            lane.alarms[key] = RateMonitor(self._alert_window_s)
+            label = (lane.model.name, str(lane.model.version), *key)
+            self._metrics.alarm_rate.labels(*label).set_function(lane.alarms[key].rate)
+        return lane.alarms[key]
 
 
 def _join(
     decoded: Sequence[_Decoded | ImageRefused],
     served: Sequence[Served[Finding] | InferenceFailed],
+    rule: Rule,
 ) -> list[Entry]:
     """Results back into the places of the images that were decoded."""
     results = iter(served)
     return [
-        _examined(entry, next(results)) if isinstance(entry, _Decoded) else entry
+        _examined(entry, next(results), rule) if isinstance(entry, _Decoded) else entry
         for entry in decoded
     ]
 
 
 def _examined(
-    decoded: _Decoded, served: Served[Finding] | InferenceFailed
+    decoded: _Decoded, served: Served[Finding] | InferenceFailed, rule: Rule
 ) -> Examined | InferenceFailed:
     if isinstance(served, InferenceFailed):
         return served
     return Examined(
         finding=served.value,
+        judgement=judge(served.value, rule),
         resized=decoded.input.resized,
         decode_s=decoded.decode_s,
         queue_s=decoded.waited_s + served.queue_s,

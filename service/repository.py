@@ -1,9 +1,10 @@
 """Model folders, believed only after they kept their promise.
 
 `models/<name>/<version>/`, the version a positive integer. A folder is loaded when its files have
-the hashes of its manifest, the network has the contract's input and outputs, and the outputs on the
-golden inputs are those of the trainer: the same labels, logits within TOLERANCE. Knows nothing of
-requests; knows the runtime through `service.session` only.
+the hashes of its manifest, the network has the contract's input and outputs, the outputs on the
+golden inputs are those of the trainer (the same labels, logits within TOLERANCE), and the detector
+head, where the score is one, fits the network. Knows nothing of requests; knows the runtime through
+`service.session` only.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import io
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,14 @@ from numpy.typing import NDArray
 from service import manifest as contract
 from service.errors import ModelRefused, ModelUnknown, SettingsRefused
 from service.manifest import Manifest, read_manifest, sha256_file
+from service.scores import Head
 from service.session import Provider, Session, SessionError
 
 TOLERANCE = 1e-3  # of logits, absolute; of features, absolute and relative
 
 log = logging.getLogger(__name__)
 
+_READ = (contract.MODEL_FILE, contract.GOLDEN_FILE, contract.DETECTOR_FILE)
 _VERSION = re.compile(r"[1-9][0-9]*")
 
 
@@ -35,6 +38,7 @@ class Model:
 
     manifest: Manifest
     session: Session
+    head: Head | None = None  # where the score is `head`
 
     @property
     def name(self) -> str:
@@ -49,7 +53,7 @@ class Catalogue:
     """Loaded models by name and version; which one answers where the request does not say."""
 
     def __init__(self, models: list[Model], default_model: str | None = None) -> None:
-        """`models` is not empty.
+        """`models` is not empty; `default_model` is NAME, or NAME/VERSION to serve an older one.
 
         Raises:
             SettingsRefused: `default_model` is none of them.
@@ -57,11 +61,14 @@ class Catalogue:
         self._models: dict[str, dict[int, Model]] = {}
         for model in sorted(models, key=lambda model: (model.name, model.version)):
             self._models.setdefault(model.name, {})[model.version] = model
-        self._default = default_model or next(iter(self._models))
-        if self._default not in self._models:
+        name, slash, version = (default_model or next(iter(self._models))).partition("/")
+        self._default = name
+        self._pinned = int(version) if _VERSION.fullmatch(version) else None
+        known = self._models.get(name, {})
+        if not known or (slash and self._pinned not in known):
+            loaded = (f"{model.name}/{model.version}" for model in self)
             raise SettingsRefused(
-                f"default model {self._default!r} is not loaded",
-                f"loaded: {', '.join(self._models)}",
+                f"default model {default_model!r} is not loaded", f"loaded: {', '.join(loaded)}"
             )
 
     def __iter__(self) -> Iterator[Model]:
@@ -70,18 +77,23 @@ class Catalogue:
 
     @property
     def default(self) -> Model:
-        """The default name's newest version."""
+        """What answers where nothing is said."""
         return self.find()
 
     def find(self, name: str | None = None, version: int | None = None) -> Model:
-        """The model of that name (or the default's) and version (or the newest, by number).
+        """The model of that name (or the default's) and version.
+
+        Where none is said, the default's own version if it was named, else the newest by number.
 
         Raises:
             ModelUnknown: nothing like it is loaded.
         """
         name = self._default if name is None else name
         versions = self._models.get(name, {})
-        model = versions.get(max(versions, default=0) if version is None else version)
+        if version is None:
+            pinned = self._pinned if name == self._default else None
+            version = pinned or max(versions, default=None)
+        model = versions.get(version or 0)
         if model is None:
             loaded = tuple(f"{model.name} version {model.version}" for model in self)
             raise ModelUnknown(name, version, loaded)
@@ -138,25 +150,31 @@ def load_model(folder: Path, *, provider: Provider, threads: int | None = None) 
     manifest = read_manifest(folder)
     if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
         raise ModelRefused(folder, f"it says it is {manifest.name}/{manifest.version}")
-    network, golden = _verified_files(folder, manifest)
+    files = _verified_files(folder, manifest)
+    golden = _read_golden(folder, manifest, files[contract.GOLDEN_FILE])
+    head = None
+    if manifest.decision.score == "head":
+        features = sum(golden[name].shape[-1] for name in contract.FEATURES)
+        inputs = features + len(contract.LOGITS) * len(manifest.labels)
+        head = _read_head(folder, files[contract.DETECTOR_FILE], inputs)
     try:
-        session = Session(network, provider=provider, threads=threads)
+        session = Session(files[contract.MODEL_FILE], provider=provider, threads=threads)
         _check_interface(folder, manifest, session)
-        _check_golden(folder, manifest, session, _read_golden(folder, manifest, golden))
+        _check_golden(folder, manifest, session, golden)
     except SessionError as error:
         raise ModelRefused(folder, f"{contract.MODEL_FILE} cannot be run: {error}") from error
     what = f"{manifest.name} version {manifest.version}"
     log.info("%s runs on %s with %d threads", what, session.provider, session.threads)
-    return Model(manifest, session)
+    return Model(manifest, session, head)
 
 
-def _verified_files(folder: Path, manifest: Manifest) -> tuple[bytes, bytes]:
-    """Network and golden file, the very bytes that were hashed; other files are hashed in place."""
+def _verified_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """The files that are read, the very bytes that were hashed; others are hashed in place."""
     kept: dict[str, bytes] = {}
     for name, entry in manifest.files.items():
         path = folder / name
         try:
-            if name in (contract.MODEL_FILE, contract.GOLDEN_FILE):
+            if name in _READ:
                 kept[name] = path.read_bytes()
                 actual = hashlib.sha256(kept[name]).hexdigest()
             else:
@@ -167,7 +185,7 @@ def _verified_files(folder: Path, manifest: Manifest) -> tuple[bytes, bytes]:
             raise ModelRefused(
                 folder, f"{name} has sha256 {actual[:12]}..., the manifest {entry.sha256[:12]}..."
             )
-    return kept[contract.MODEL_FILE], kept[contract.GOLDEN_FILE]
+    return kept
 
 
 def _check_interface(folder: Path, manifest: Manifest, session: Session) -> None:
@@ -222,6 +240,38 @@ def _read_golden(folder: Path, manifest: Manifest, data: bytes) -> dict[str, NDA
             f"expected {('n', *manifest.input.shape)}",
         )
     return golden
+
+
+def _read_head(folder: Path, data: bytes, inputs: int) -> Head:
+    """The detector head, with the shapes that `service.scores.Head` gives its weights."""
+
+    def refused(reason: str) -> ModelRefused:
+        return ModelRefused(folder, f"{contract.DETECTOR_FILE} {reason}")
+
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except Exception as error:  # numpy and zipfile raise whatever the bytes provoke
+        raise refused("cannot be read") from error
+    names = {field.name for field in fields(Head)}
+    if arrays.keys() != names:
+        raise refused(f"holds {', '.join(sorted(arrays))}; a head is {', '.join(sorted(names))}")
+    units = arrays["hidden_bias"].size
+    shapes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("mean", "scale"), (inputs,)),
+        "hidden_weight": (units, inputs),
+        **dict.fromkeys(("hidden_bias", "output_weight"), (units,)),
+        "output_bias": (),
+    }
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise refused(f"{name} is {array.shape}, expected {shapes[name]}")
+        if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+            raise refused(f"{name} holds what is no finite number")
+    if not (arrays["scale"] > 0).all():
+        raise refused("scale is not above 0")
+    bias = float(arrays.pop("output_bias"))
+    return Head(**arrays, output_bias=bias)
 
 
 def _check_golden(

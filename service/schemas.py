@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.manifest import DecisionSpec, Evaluation, InputSpec, ThreatModel
+from service.manifest import DecisionSpec, Evaluation, InputSpec, Policy, ThreatModel
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
@@ -21,6 +21,12 @@ class DetectQuery(BaseModel):
 
     model: str | None = Field(None, description="model name; the default model where absent")
     version: int | None = Field(None, ge=1, description="model version; the newest where absent")
+    policy: Policy | None = Field(
+        None, description="how the verdict is reached; the model's own policy where absent"
+    )
+    fpr: float | None = Field(
+        None, gt=0, lt=1, description="target rate of false alarms; the model's own where absent"
+    )
     strict_size: bool = Field(
         False, description="refuse an image of another size than the model's, instead of resizing"
     )
@@ -47,18 +53,42 @@ class LabelProbability(BaseModel):
     probability: Probability
 
 
-class Classification(BaseModel):
-    """`/classify`: the standard way's label, and the corrected one beside it."""
+class Judged(BaseModel):
+    """What every answer about an image says: the verdict, and what it comes from."""
 
     model: ModelName
+    policy: Policy
+    verdict: Literal["accept", "reject", "corrected"]
+    reason: Literal["disagreement", "score", "margin"] | None = Field(
+        description="ways that differ, or a score above its threshold; absent where accepted"
+    )
+    score: Probability = Field(description="higher is more likely adversarial")
+    threshold: Probability = Field(
+        description="of the score; policy eq12 does not look at it, the others flag what is above"
+    )
+    fpr: Probability | None = Field(
+        description="target rate of false alarms on natural images; absent for policy eq12"
+    )
+    corrected: LabelProbability | None = Field(
+        description="the robust way's label, where the verdict is corrected; absent elsewhere"
+    )
+    calibrated: LabelProbability = Field(
+        description="the label to use whatever the policy, with a probability that means something"
+    )
+    calibrated_by: Literal["mixture", "switch"] = Field(
+        description="mixture: standard and robust way mixed, as the model was calibrated; "
+        "switch: the robust way's label where the ways differ (Eq. 12), else the standard way's"
+    )
+    resized: bool = Field(description="the image had another size; that can wash an attack out")
+
+
+class Classification(Judged):
+    """`/classify`: the standard way's label and its likeliest classes, and the verdict beside."""
+
     label: int
     class_name: str
     probability: Probability
     top_k: list[LabelProbability]
-    calibrated: LabelProbability = Field(
-        description="corrected label: the robust way's where flagged, else the standard way's"
-    )
-    resized: bool = Field(description="the image had another size; that can wash an attack out")
 
 
 class Ways(BaseModel):
@@ -77,19 +107,13 @@ class Timings(BaseModel):
     inference: Milliseconds
 
 
-class Detection(BaseModel):
+class Detection(Judged):
     """`/detect`: whether to distrust the image, and why."""
 
-    model: ModelName
-    adversarial: bool = Field(description="the robust and the non-robust way disagree (Eq. 12)")
-    score: Probability = Field(description="higher is more likely adversarial")
-    threshold: Probability = Field(
-        description="of the score, for whoever wants a graded answer; Eq. 12 does not look at it"
+    adversarial: bool = Field(
+        description="the robust and the non-robust way disagree (Eq. 12), whatever the policy"
     )
-    verdict: Literal["accept", "corrected"]
     ways: Ways
-    calibrated: LabelProbability
-    resized: bool
     timings_ms: Timings
 
 

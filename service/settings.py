@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsRefused
+from service.manifest import Policy
 
 PREFIX = "PARALLAX_"
 
@@ -35,7 +36,15 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         None,
         min_length=1,
-        description="model that answers where ?model= is absent; else the first by name",
+        description="NAME or NAME/VERSION that answers where none is named; else the first name",
+    )
+
+    # how it is judged
+    policy: Policy | None = Field(
+        None, description="policy where ?policy= is absent; else each model's own"
+    )
+    fpr: float | None = Field(
+        None, gt=0, lt=1, description="target false-alarm rate where ?fpr= is absent, of all models"
     )
 
     # on what
@@ -74,8 +83,12 @@ class Settings(BaseSettings):
     metric_classes: int = Field(
         32, ge=1, description="classes with metric labels of their own; the rest are 'other'"
     )
-    alert_window_s: float = Field(
-        300.0, gt=0, description="seconds that the adversarial rate looks back"
+    alert_window_s: float = Field(300.0, gt=0, description="seconds that the alarm rates look back")
+    drift_window: int = Field(
+        1000,
+        ge=100,
+        le=1_000_000,
+        description="latest images whose scores are held against the calibration's",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"

@@ -25,7 +25,6 @@ from training import (
     attackers,
     calibrated,
     calibration_table,
-    decided,
     detector,
     predict,
     score_choice,
@@ -139,7 +138,7 @@ class Calibrate:
                 mixture=self.search(natural, known.attacked, divided),
             )
             _say(console, f"mixture: {_numbers(found.mixture)}")
-            unseen, test = self._tested(specimens, subjects["test"], attacks, found)
+            unseen, test = self._tested(specimens, subjects["test"], attacks, found, len(natural))
         created = datetime.now(UTC).replace(microsecond=0).isoformat()
         named = self.dataset or subject.dataset
         sides = {"calibration": known, "test": unseen}
@@ -163,7 +162,7 @@ class Calibrate:
                     "n_images": len(natural),
                     "sha256": subject.images.digest(),
                     "created": created,
-                    "histogram": decided.histogram(found.scores(natural)),
+                    "histogram": found.histogram(natural),
                     "notes": list(_NOTES),
                 }
             },
@@ -239,7 +238,12 @@ class Calibrate:
         )
 
     def _tested(
-        self, specimens: Specimens, subject: Subject, attacks: Attacks, found: Decided
+        self,
+        specimens: Specimens,
+        subject: Subject,
+        attacks: Attacks,
+        found: Decided,
+        calibrated_on: int,
     ) -> tuple[Sides, dict[str, Any]]:
         """What came of it on images that decided nothing."""
         natural = specimens.natural(subject)
@@ -250,7 +254,7 @@ class Calibrate:
             for name, attack in attacks.items()
         }
         return sides, {
-            "kept": found.kept(natural),
+            "kept": found.kept(natural, calibrated_on),
             "natural": found.alarms(natural),
             "corrupted": found.alarms(specimens.corrupted(subject)),
             "attacks": {

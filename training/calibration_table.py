@@ -1,6 +1,6 @@
 """A calibration as Markdown. Pure text from `calibration.json`; every table says whose images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.checkpoint import short
@@ -84,35 +84,25 @@ def _promise(document: Mapping[str, Any]) -> list[str]:
     rows = []
     for rate, one in test["kept"].items():
         threshold = decision["thresholds"][rate]
-        low, high = one["promised"]
-        value = threshold["value"]
-        if threshold["per_class"]:
-            ends = min(threshold["per_class"]), max(threshold["per_class"])
-            shown = f"{ends[0]:.4g} to {ends[1]:.4g} by class"
-        else:
-            shown = f"{value:.6g}"
+        shown = f"{threshold['value']:.6g}"
+        if by_class := threshold["per_class"]:
+            shown = f"{min(by_class):.4g} to {max(by_class):.4g} by class"
         rows.append(
             [
                 f"{100 * float(rate):g}",
                 shown,
-                f"{100 * low:.2f} to {100 * high:.2f}",
+                _ends(one["promised"]),
+                _ends(one["expected"]),
                 _interval(one["realised"], 2),
                 "yes" if one["inside"] else "no",
                 _interval(test["corrupted"][rate]),
             ]
         )
-    rows.append(
-        [
-            "Eq. 12",
-            "",
-            "",
-            _interval(test["natural"]["eq12"], 2),
-            "",
-            _interval(test["corrupted"]["eq12"]),
-        ]
-    )
+    eq12, corrupted = test["natural"]["eq12"], test["corrupted"]["eq12"]
+    rows.append(["Eq. 12", *[""] * 3, _interval(eq12, 2), "", _interval(corrupted)])
     header = [
-        *("target, %", "threshold", "promised, %", "realised, %", "inside"),
+        *("target, %", "threshold", "promised, %", "expected of these, %", "realised, %"),
+        "inside the promise",
         "mildly corrupted, %",
     ]
     left_out = [f"No threshold at {rate}: {why}." for rate, why in document["left_out"].items()]
@@ -123,7 +113,8 @@ def _promise(document: Mapping[str, Any]) -> list[str]:
         f"{decision['calibration']['n_images']} clean calibration images; alarms on "
         f"{document['splits']['test']['n_images']} test images, and on the same ones under a "
         "corruption of severity 1 or 2, for which nothing is promised. The promised interval is of "
-        "the rate among all such images; the realised share is of these and has one of its own.",
+        "the rate among all such images, the expected one of the share of so many, which scatters "
+        "about that rate once more.",
         "",
         *table(header, rows),
         "",
@@ -287,6 +278,12 @@ def _interval(share: Mapping[str, Any], digits: int = 1) -> str:
         return "-"
     low, high = share["interval"]
     return f"{_percent(share, digits)} ({100 * low:.{digits}f} to {100 * high:.{digits}f})"
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
 
 
 def _error(value: float | None) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from service.conformal import Fitted
+from service import drift
+from service.conformal import Fitted, observed_interval
 from service.mixture import Mixture
 from service.scores import Head, Labels, ScoreName, Scores, Temperature
 from training import metrics
@@ -19,7 +20,6 @@ from training.metrics import Flags
 from training.observed import Observed
 from training.score_choice import share
 
-BINS = 20
 EQ12 = "eq12"
 
 
@@ -47,21 +47,29 @@ class Decided:
         eq12 = metrics.flagged(logits.robust.argmax(axis=1), logits.nonrobust.argmax(axis=1))
         return {EQ12: share(eq12), **by_rate}
 
-    def kept(self, natural: Observed) -> dict[str, Any]:
-        """By rate, the `realised` share of alarms beside the `promised` interval.
+    def kept(self, natural: Observed, calibrated_on: int) -> dict[str, Any]:
+        """By rate, the `realised` share of alarms beside the `promised` interval of the rate.
 
-        `inside` says whether it lies there. Of finitely many images the share has an interval of
-        its own, which matters where it lies just outside.
+        `inside` says whether it lies there. So many images scatter about the rate themselves:
+        `expected` is where their share lies then, None for thresholds by class.
         """
         realised = self.alarms(natural)
         return {
             rate: {
                 "promised": list(fitted.interval),
+                "expected": None
+                if fitted.per_class
+                else list(observed_interval(calibrated_on, rate, len(natural))),
                 "realised": realised[rate],
                 "inside": fitted.interval[0] <= realised[rate]["value"] <= fitted.interval[1],
             }
             for rate, fitted in self.thresholds.items()
         }
+
+    def histogram(self, natural: Observed) -> dict[str, Any]:
+        """Of the score, as the service watches it drift."""
+        edges, counts = drift.histogram(self.scores(natural))
+        return {"edges": list(edges), "counts": list(counts)}
 
     def manifest(self, policy: str, fpr: str) -> dict[str, Any]:
         """The manifest's `decision` with these defaults, but for the images it belongs to."""
@@ -84,17 +92,3 @@ def flagged(scores: Scores, named: Labels, fitted: Fitted) -> Flags:
     if fitted.per_class is None:
         return np.asarray(scores > fitted.value)
     return np.asarray(scores > np.array(fitted.per_class)[named])
-
-
-def histogram(scores: Scores, bins: int = BINS) -> dict[str, Any]:
-    """`edges` from 0 to 1 and `counts` between them: about as many scores in each bin.
-
-    Most scores of natural images are near 0, where bins of equal width would see nothing move.
-    Quantiles that coincide make one edge, so there may be fewer bins. Each is open on the right but
-    the last.
-    """
-    inner = np.quantile(scores, np.linspace(0, 1, bins + 1)[1:-1])
-    inner = np.unique(inner[(inner > 0) & (inner < 1)])
-    edges = np.concatenate(([0.0], inner, [1.0]))
-    counts, _ = np.histogram(scores, edges)
-    return {"edges": edges.tolist(), "counts": counts.tolist()}

@@ -13,6 +13,7 @@ from service.connection import while_connected
 from service.errors import ParameterRefused, RequestError
 from service.openapi import image_body, problem_responses
 from service.pipeline import Examined, Lane, Pipeline
+from service.policies import Wish
 from service.problems import problem
 from service.schemas import (
     Classification,
@@ -32,12 +33,13 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
     body = image_body(pipeline.catalogue.default.manifest.input)
 
     async def examine(
-        request: Request, lane: Lane, strict_size: bool, write: Callable[[Examined], BaseModel]
+        request: Request, query: DetectQuery, lane: Lane, write: Callable[[Examined], BaseModel]
     ) -> Response:
         _refuse_repeated(request)
+        rule = pipeline.rule(lane, Wish(query.policy, query.fpr))
         uploads = await read_uploads(request, max_images)
         entries = await while_connected(
-            request, pipeline.examine(uploads.images, lane, strict_size=strict_size)
+            request, pipeline.examine(uploads.images, lane, rule, strict_size=query.strict_size)
         )
         if uploads.several:
             written = [_refusal(e) if isinstance(e, RequestError) else write(e) for e in entries]
@@ -54,10 +56,10 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
         openapi_extra=body,
     )
     async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
-        """The standard way's label, its likeliest classes, and the corrected label beside it."""
+        """The standard way's label, its likeliest classes, and the verdict beside them."""
         lane = pipeline.lane(query.model, query.version)
         write = partial(classification, model=lane.model, k=query.top_k)
-        return await examine(request, lane, query.strict_size, write)
+        return await examine(request, query, lane, write)
 
     @routes.post(
         "/detect",
@@ -66,10 +68,10 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
         openapi_extra=body,
     )
     async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Response:
-        """Adversarial or not, with the score, the three ways and the corrected label."""
+        """Verdict and reason, with the score, the three ways and the label to use."""
         lane = pipeline.lane(query.model, query.version)
         write = partial(detection, model=lane.model)
-        return await examine(request, lane, query.strict_size, write)
+        return await examine(request, query, lane, write)
 
     return routes
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.errors import ModelRefused, ProviderAbsent
-from service.pipeline import infer
+from service.inference import infer
 from tests.service.conftest import MakeSettings
 from tests.service.toy import NATURAL, ToyFolder
 

@@ -16,7 +16,15 @@ import pytest
 
 from service import cli
 from service.settings import Settings
-from tests.service.toy import ATTACKED, NATURAL, ToyFolder
+from tests.service.toy import (
+    ATTACKED,
+    NATURAL,
+    ToyFolder,
+    calibrated,
+    encode,
+    natural_images,
+    pixels,
+)
 
 DIGITS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
@@ -205,6 +213,96 @@ def test_serve_returns_when_the_server_does(
 ) -> None:
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     assert cli.main(["serve", "--port", "0", *flags]) == 0
+
+
+def test_detect_follows_a_policy(
+    toy: ToyFolder, flags: list[str], images: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.changes["decision"] = calibrated()
+    toy.write()
+    attacked = str(images["attacked"])
+    assert cli.main(["detect", "--json", "--policy", "strict", attacked, *flags]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["verdict"], answer["reason"], answer["fpr"]) == ("reject", "disagreement", 0.1)
+    rate = ["--policy", "score", "--fpr", "0.01"]
+    assert cli.main(["detect", attacked, *rate, *flags]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1] == "corrected"
+
+
+def test_detect_says_where_a_policy_cannot_be_followed(
+    flags: list[str], images: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["detect", "--policy", "score", str(images["natural"]), *flags]) == 2
+    said = capsys.readouterr().err
+    assert "policy 'score' needs thresholds" in said
+    assert "hint: `parallax calibrate`" in said
+
+
+def test_serve_refuses_a_policy_that_a_model_cannot_follow(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--port", "0", "--policy", "strict", *flags]) == 2
+    assert "toy version 1 cannot follow the settings" in capsys.readouterr().err
+
+
+def test_calibrate_writes_a_version_that_is_served(
+    toy: ToyFolder, tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    natural_images(tmp_path / "natural", 200)
+    natural = str(tmp_path / "natural")
+    wanted = ["--policy", "score", "--fpr", "0.05", "--data-name", "toys"]
+    assert cli.main(["calibrate", natural, "--model", "toy", *wanted, *flags]) == 0
+    told = capsys.readouterr().out
+    assert "toy/2: thresholds of disbelief from 200 images" in told
+    assert "  0.05   " in told
+    assert "default: policy score, rate 0.05" in told
+    assert "a rate of 0.001 needs 999 images" in told
+    judged = ["detect", "--json", f"{natural}/0000.png", *flags]
+    for version, policy in (([], "score"), (["--version", "1"], "eq12")):
+        assert cli.main([*judged, *version]) == 0
+        assert json.loads(capsys.readouterr().out)["policy"] == policy
+    assert cli.main([*judged, "--default-model", "toy/1"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["version"] == 1
+    assert cli.main(["calibrate", natural, "--model", "toy", "--version", "2", *flags]) == 0
+    assert "0.00 (Kolmogorov-Smirnov)" in capsys.readouterr().out
+    assert sorted(path.name for path in toy.path.parent.iterdir()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["few"], 6, "50 images are too few"),
+        (["attacked"], 6, "Eq. 12 flags 100% of the images"),
+        (["cut"], 6, "cut (the image ends too early"),
+        (["absent"], 1, "no such file or folder"),
+        (["few", "--version", "9"], 2, "'toy' version 9 is not loaded"),
+        (["empty"], 6, "0 images are too few"),
+    ],
+)
+def test_calibrate_refuses_and_writes_nothing(
+    toy: ToyFolder,
+    tmp_path: Path,
+    images: dict[str, Path],
+    flags: list[str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    said: str,
+) -> None:
+    natural_images(tmp_path / "few", 50)
+    (tmp_path / "empty").mkdir()
+    images["attacked"].unlink()
+    images["attacked"].mkdir()
+    for number in range(120):
+        image = pixels(number % 3, (number + 1) % 3, number % 3)
+        (images["attacked"] / f"{number}.png").write_bytes(encode(image))
+    named, *rest = arguments
+    command = ["calibrate", str(tmp_path / named), "--model", "toy", *rest, *flags]
+    assert cli.main(command) == status
+    error, hint = capsys.readouterr().err.splitlines()
+    assert said in error
+    assert hint.startswith("hint: ")
+    assert [path.name for path in toy.path.parent.iterdir()] == ["1"]
 
 
 def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from service.conformal import (
     fit,
     interval,
     needed,
+    observed_interval,
     rank,
     threshold,
 )
@@ -117,6 +118,23 @@ def test_the_interval_holds_the_realised_rate(levels: int | None) -> None:
         below += realised <= high
     assert below / 2000 > 0.96
     assert held / 2000 == pytest.approx(0.95, abs=0.015) if levels is None else held / 2000 > 0.94
+
+
+def test_the_observed_interval_holds_what_is_counted() -> None:
+    random = np.random.default_rng(0)
+    low, high = observed_interval(400, "0.05", 300)
+    held = 0
+    for _ in range(2000):
+        scores = random.random(700)
+        held += low <= (scores[400:] > threshold(np.sort(scores[:400]), "0.05")).mean() <= high
+    assert 0.94 < held / 2000 < 0.975  # counts are whole, so a little more than 95 %
+
+
+def test_the_observed_interval_of_many_images_is_that_of_the_rate() -> None:
+    few, many = (observed_interval(1000, "0.05", m) for m in (500, 200_000))
+    realised = interval(np.arange(1000) / 1000, "0.05")
+    assert many == pytest.approx(realised, abs=3e-4)
+    assert few[0] < realised[0] < realised[1] < few[1]
 
 
 def test_equal_scores_flag_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Eq. 12, score and corrected label: hand-computed rows, then properties of any logits."""
+"""Eq. 12, score and labels to use: hand-computed rows, then properties of any logits."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from service.decision import decide, top_k
-from service.scores import Logits, Temperature, disbelief, softmax
+from service.decision import Measure, decide, top_k
+from service.mixture import Mixture, mixed
+from service.scores import Features, Head, Logits, ScoreName, Temperature, disbelief, score, softmax
 
 
 def one(*values: float) -> NDArray[np.float64]:
@@ -30,14 +31,14 @@ ANY_LOGITS = array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6).flatma
 
 
 @pytest.mark.parametrize(
-    ("standard", "robust", "nonrobust", "adversarial", "corrected", "verdict"),
+    ("standard", "robust", "nonrobust", "adversarial", "corrected"),
     [
-        (1, 1, 1, False, 1, "accept"),
-        (2, 1, 2, True, 1, "corrected"),  # a standard-way attack: the robust way is right
-        (2, 1, 1, False, 2, "accept"),  # Eq. 12 does not ask the standard way
-        (1, 1, 2, True, 1, "corrected"),
-        (1, 2, 1, True, 2, "corrected"),
-        (0, 1, 2, True, 1, "corrected"),
+        (1, 1, 1, False, 1),
+        (2, 1, 2, True, 1),  # a standard-way attack: the robust way is right
+        (2, 1, 1, False, 2),  # Eq. 12 does not ask the standard way
+        (1, 1, 2, True, 1),
+        (1, 2, 1, True, 2),
+        (0, 1, 2, True, 1),
     ],
 )
 def test_labels_decide(
@@ -46,13 +47,11 @@ def test_labels_decide(
     nonrobust: int,
     adversarial: bool,
     corrected: int,
-    verdict: str,
 ) -> None:
     hot = np.eye(3) * np.array([[4.0], [5.0], [6.0]])
     logits = Logits(hot[[standard]], hot[[robust]], hot[[nonrobust]])
-    (finding,) = decide(logits, Temperature())
+    (finding,) = decide(logits, Measure())
     assert finding.adversarial is adversarial
-    assert finding.verdict == verdict
     assert finding.corrected.label == corrected
     source = finding.robust if adversarial else finding.standard
     assert finding.corrected is source
@@ -61,7 +60,7 @@ def test_labels_decide(
 def test_values_by_hand() -> None:
     """Two classes, logits (0, ln 3): probabilities (1/4, 3/4)."""
     logits = Logits(one(0, np.log(3)), one(0, np.log(3)), one(1, 0))
-    (finding,) = decide(logits, Temperature())
+    (finding,) = decide(logits, Measure())
     assert finding.standard.label == 1
     assert finding.standard.probability == pytest.approx(0.75)
     assert finding.nonrobust.label == 0
@@ -70,11 +69,45 @@ def test_values_by_hand() -> None:
 
 def test_temperature_divides_logits_and_keeps_labels() -> None:
     logits = Logits(one(0, np.log(9)), one(0, np.log(9)), one(0, 1))
-    (finding,) = decide(logits, Temperature(standard=2.0, robust=0.5))
+    (finding,) = decide(logits, Measure(temperature=Temperature(standard=2.0, robust=0.5)))
     assert finding.standard.label == finding.robust.label == 1
     assert finding.standard.probability == pytest.approx(0.75)  # 3 / (1 + 3)
     assert finding.robust.probability == pytest.approx(81 / 82)
     assert finding.score == pytest.approx(1 / 82)
+
+
+HEAD = Head(
+    mean=np.zeros(13),
+    scale=np.ones(13),
+    hidden_weight=np.eye(1, 13),  # sees the first robust feature
+    hidden_bias=np.zeros(1),
+    output_weight=np.ones(1),
+    output_bias=0.0,
+)
+
+
+@pytest.mark.parametrize("name", ["disbelief", "divergence", "doubt", "head"])
+def test_the_score_is_the_one_that_is_named(name: ScoreName) -> None:
+    logits = Logits(one(0, 1, 2), one(1, 0, 3), one(3, 1, 0))
+    features, temperature = Features(one(5, 0), one(0, 0)), Temperature(1.0, 2.0, 3.0)
+    measure = Measure(temperature=temperature, score=name, head=HEAD)
+    (finding,) = decide(logits, measure, features)
+    assert finding.score == score(name, logits, temperature, features, HEAD)[0]
+    of_the_head = 1 / (1 + np.exp(-5))
+    assert (abs(finding.score - of_the_head) < 1e-6) == (name == "head")
+
+
+def test_the_mixture_gives_a_label_with_its_probability() -> None:
+    mixture = Mixture(weight=0.5, scale=3.0, power=2.0)
+    logits = Logits(one(0, 1, 2), one(1, 6, 3), one(3, 1, 0))
+    (plain,) = decide(logits, Measure())
+    (finding,) = decide(logits, Measure(mixture=mixture))
+    assert plain.mixed is None
+    assert finding.mixed is not None
+    expected = mixed(softmax(logits.standard), logits.robust, mixture)[0]
+    assert finding.mixed.label == expected.argmax() == 1
+    assert finding.mixed.probability == expected.max()
+    assert finding.corrected == plain.corrected
 
 
 def test_softmax_survives_large_logits() -> None:
@@ -94,7 +127,7 @@ def test_top_k_is_likeliest_first_and_stable() -> None:
 
 @given(ANY_LOGITS)
 def test_probabilities_and_scores_stay_in_range(logits: Logits) -> None:
-    for finding in decide(logits, Temperature()):
+    for finding in decide(logits, Measure()):
         assert 0.0 <= finding.score <= 1.0
         assert finding.probabilities.sum() == pytest.approx(1.0)
         for guess in (finding.standard, finding.robust, finding.nonrobust, finding.corrected):
@@ -103,9 +136,8 @@ def test_probabilities_and_scores_stay_in_range(logits: Logits) -> None:
 
 @given(ANY_LOGITS)
 def test_agreement_and_flag_exclude_each_other(logits: Logits) -> None:
-    for finding in decide(logits, Temperature()):
+    for finding in decide(logits, Measure()):
         assert finding.adversarial is (finding.robust.label != finding.nonrobust.label)
-        assert (finding.verdict == "corrected") is finding.adversarial
         if not finding.adversarial:
             assert finding.score == pytest.approx(1 - finding.robust.probability)
 
@@ -115,9 +147,9 @@ def test_order_of_images_and_classes_does_not_matter(logits: Logits, random: Any
     images, classes = logits.robust.shape
     order = random.sample(range(images), images)
     shuffled = Logits(logits.standard[order], logits.robust[order], logits.nonrobust[order])
-    straight = decide(logits, Temperature())
+    straight = decide(logits, Measure())
     for new, old in enumerate(order):
-        assert decide(shuffled, Temperature())[new].score == straight[old].score
+        assert decide(shuffled, Measure())[new].score == straight[old].score
 
     names = random.sample(range(classes), classes)
     unique = all(
@@ -129,16 +161,16 @@ def test_order_of_images_and_classes_does_not_matter(logits: Logits, random: Any
         renamed = Logits(
             logits.standard[:, names], logits.robust[:, names], logits.nonrobust[:, names]
         )
-        for before, after in zip(straight, decide(renamed, Temperature()), strict=True):
+        for before, after in zip(straight, decide(renamed, Measure()), strict=True):
             assert after.adversarial is before.adversarial
             assert after.score == pytest.approx(before.score)
 
 
 @given(ANY_LOGITS)
 def test_a_batch_is_its_images(logits: Logits) -> None:
-    whole = decide(logits, Temperature())
+    whole = decide(logits, Measure())
     for i, finding in enumerate(whole):
         alone = Logits(
             logits.standard[i : i + 1], logits.robust[i : i + 1], logits.nonrobust[i : i + 1]
         )
-        assert decide(alone, Temperature())[0].score == finding.score
+        assert decide(alone, Measure())[0].score == finding.score

@@ -32,6 +32,12 @@ def test_classify_shape(client: TestClient) -> None:
     likely, unlikely = pytest.approx(0.9999, abs=1e-4), pytest.approx(0.0, abs=1e-4)
     assert answer == {
         "model": {"name": "toy", "version": 1},
+        "policy": "eq12",
+        "verdict": "corrected",
+        "reason": "disagreement",
+        "score": likely,
+        "threshold": 0.5,
+        "corrected": {"label": 1, "class_name": "dog", "probability": likely},
         "label": 2,
         "class_name": "owl",
         "probability": likely,
@@ -41,6 +47,7 @@ def test_classify_shape(client: TestClient) -> None:
             {"label": 1, "class_name": "dog", "probability": unlikely},
         ],
         "calibrated": {"label": 1, "class_name": "dog", "probability": likely},
+        "calibrated_by": "switch",
         "resized": False,
     }
 
@@ -52,12 +59,16 @@ def test_detect_shape(client: TestClient) -> None:
     dog = {"label": 1, "class_name": "dog", "probability": pytest.approx(0.9999, abs=1e-4)}
     assert answer == {
         "model": {"name": "toy", "version": 1},
+        "policy": "eq12",
         "adversarial": True,
         "score": pytest.approx(1.0, abs=1e-4),
         "threshold": 0.5,
         "verdict": "corrected",
+        "reason": "disagreement",
         "ways": {"standard": owl, "robust": dog, "nonrobust": owl},
+        "corrected": dog,
         "calibrated": dog,
+        "calibrated_by": "switch",
         "resized": False,
     }
     assert set(timings) == {"decode", "queue", "inference"}
@@ -68,6 +79,7 @@ def test_natural_image_is_accepted(client: TestClient) -> None:
     answer = client.post("/detect", content=NATURAL, headers=PNG).json()
     assert answer["adversarial"] is False
     assert answer["verdict"] == "accept"
+    assert answer.keys().isdisjoint({"reason", "corrected", "fpr"})
     assert answer["score"] < 0.001
     assert answer["calibrated"] == answer["ways"]["standard"]
 

@@ -1,5 +1,6 @@
 """The exposition: names, conventions, values after requests, bounded labels."""
 
+import math
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.app import create_app
 from service.metrics import OTHER, Metrics, bounded
 from tests.service.conftest import MakeSettings
-from tests.service.toy import ATTACKED, NATURAL, ToyFolder
+from tests.service.toy import ATTACKED, NATURAL, ToyFolder, calibrated, unsure
 
 PNG = {"Content-Type": "image/png"}
 
@@ -83,6 +84,56 @@ def test_values_after_requests(client: TestClient) -> None:
     found = samples(client)
     for name, labels, count in expected:
         assert found[name, frozenset(labels.items())] == count, name
+
+
+def test_the_promise_and_what_is_seen_of_it(toy: ToyFolder, settings_of: MakeSettings) -> None:
+    toy.changes["decision"] = calibrated()
+    toy.write()
+    model = {"model": "toy", "version": "1"}
+    with TestClient(create_app(settings_of(drift_window=100))) as client:
+        for rate, bound, promised in (
+            ("0.01", "low", 0.005),
+            ("0.01", "target", 0.01),
+            ("0.1", "high", 0.12),
+        ):
+            labels = {**model, "fpr": rate, "bound": bound}
+            assert value(client, "parallax_promised_alarm_rate", **labels) == promised
+        for query, data in (
+            ("", ATTACKED),
+            ("", NATURAL),
+            ("?policy=score", NATURAL),
+            ("?policy=score", NATURAL),
+            ("?policy=score", unsure(1, 1, 1)),
+            ("?policy=score", ATTACKED),
+            ("?policy=score&fpr=0.01", unsure(1, 1, 1)),
+            ("?policy=strict", unsure(1, 1, 1)),
+        ):
+            assert client.post(f"/detect{query}", content=data, headers=PNG).status_code == 200
+        for policy, rate, seen in (
+            ("eq12", "none", 0.5),
+            ("score", "0.1", 0.5),
+            ("score", "0.01", 0.0),
+            ("strict", "0.1", 1.0),
+        ):
+            labels = {**model, "policy": policy, "fpr": rate}
+            assert value(client, "parallax_alarm_rate", **labels) == seen
+        assert value(client, "parallax_images_total", **model, verdict="reject") == 2
+        assert math.isnan(value(client, "parallax_score_ks_distance", **model) or 0.0)
+        client.post("/detect", files=[("file", NATURAL)] * 50)
+        client.post("/detect", files=[("file", ATTACKED)] * 50)
+        assert value(client, "parallax_score_ks_distance", **model) == pytest.approx(0.49)
+        assert (value(client, "parallax_score_stability_index", **model) or 0.0) > 1
+
+
+def test_a_model_without_calibration_promises_nothing(client: TestClient) -> None:
+    client.post("/detect", content=NATURAL, headers=PNG)
+    families = {name for name, _ in samples(client)}
+    assert "parallax_alarm_rate" in families
+    assert not families & {
+        "parallax_promised_alarm_rate",
+        "parallax_score_ks_distance",
+        "parallax_score_stability_index",
+    }
 
 
 def test_model_info_says_what_it_runs_on(client: TestClient, toy: ToyFolder) -> None:

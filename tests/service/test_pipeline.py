@@ -11,15 +11,31 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.decision import Finding
-from service.errors import DeadlineExceeded, ImageRefused, InferenceFailed, Overloaded, ShuttingDown
+from service.errors import (
+    DeadlineExceeded,
+    ImageRefused,
+    InferenceFailed,
+    Overloaded,
+    SettingsRefused,
+    ShuttingDown,
+)
 from service.images import Upload, prepare
-from service.manifest import OUTPUTS
+from service.inference import infer
 from service.metrics import Metrics
-from service.pipeline import Entry, Examined, Pipeline, infer
-from service.repository import load_catalogue, load_model
+from service.pipeline import Entry, Examined, Pipeline
+from service.policies import Wish
+from service.repository import load_catalogue
 from tests.service.conftest import MakeSettings
-from tests.service.toy import ATTACKED, NATURAL, ToyFolder, encode, pixels, toy_answers, toy_network
+from tests.service.toy import (
+    ATTACKED,
+    NATURAL,
+    ToyFolder,
+    calibrated,
+    encode,
+    pixels,
+    toy_answers,
+    toy_network,
+)
 
 
 def pipeline_of(settings_of: MakeSettings, **options: Any) -> Pipeline:
@@ -29,7 +45,8 @@ def pipeline_of(settings_of: MakeSettings, **options: Any) -> Pipeline:
 
 
 def examine(pipeline: Pipeline, *data: bytes) -> Awaitable[list[Entry]]:
-    return pipeline.examine([Upload(one) for one in data], pipeline.lane(None, None))
+    lane = pipeline.lane(None, None)
+    return pipeline.examine([Upload(one) for one in data], lane, pipeline.rule(lane, Wish()))
 
 
 def test_entries_stand_in_the_places_of_their_uploads(
@@ -191,21 +208,45 @@ def test_answers_that_are_not_finite_are_no_verdict(
     assert "not finite" in caplog.text
 
 
-def test_infer_uses_the_temperatures_of_the_manifest(toy: ToyFolder) -> None:
-    image = np.divide(pixels(1, 1, 1)[None], 255, dtype=np.float32)
-    (plain,) = infer(load_model(toy.path, provider="cpu", threads=1), [image])
-    toy.changes["decision"] = {"temperatures": {"standard": 10.0}}
+def test_images_under_other_policies_share_a_run(toy: ToyFolder, settings_of: MakeSettings) -> None:
+    toy.changes["decision"] = calibrated()
     toy.write()
-    (soft,) = infer(load_model(toy.path, provider="cpu", threads=1), [image])
-    assert isinstance(plain, Finding)
-    assert isinstance(soft, Finding)
-    assert soft.standard.label == plain.standard.label
-    assert soft.standard.probability == pytest.approx(np.e / (np.e + 2), abs=1e-3)
-    assert soft.robust == plain.robust
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of, max_delay_ms=500, max_batch=2)
+        await pipeline.start()
+        lane = pipeline.lane(None, None)
+        rules = [pipeline.rule(lane, Wish(policy)) for policy in ("eq12", "strict")]
+        both = await asyncio.gather(
+            *(pipeline.examine([Upload(ATTACKED)], lane, rule) for rule in rules)
+        )
+        await pipeline.close()
+        (first,), (second,) = both
+        assert isinstance(first, Examined)
+        assert isinstance(second, Examined)
+        assert (first.judgement.verdict, second.judgement.verdict) == ("corrected", "reject")
+        assert first.finding.score == second.finding.score
+        assert first.run_s == second.run_s
+
+    asyncio.run(scenario())
 
 
-def test_toy_answers_are_the_networks(toy: ToyFolder) -> None:
-    image = np.random.default_rng(1).random((3, 1, 4, 4), np.float32)
-    session = load_model(toy.path, provider="cpu", threads=1).session
-    for name, values in session.run("image", image, OUTPUTS).items():
-        assert values == pytest.approx(toy_answers(image)[name], abs=1e-5)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"policy": "score"}, "toy version 1 cannot follow the settings: policy 'score' needs"),
+        ({"fpr": 0.01}, "needs thresholds"),
+    ],
+)
+def test_settings_that_a_model_cannot_follow(
+    toy: ToyFolder, settings_of: MakeSettings, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingsRefused, match=said):
+        pipeline_of(settings_of, **options)
+
+
+def test_a_default_rate_without_a_threshold(toy: ToyFolder, settings_of: MakeSettings) -> None:
+    toy.changes["decision"] = calibrated()
+    toy.write()
+    with pytest.raises(SettingsRefused, match=r"no threshold for 0\.02; known: 0\.01, 0\.1"):
+        pipeline_of(settings_of, fpr=0.02)

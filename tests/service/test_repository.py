@@ -11,9 +11,10 @@ import pytest
 
 from service import manifest as contract
 from service.errors import ModelRefused, ModelUnknown, SettingsRefused
+from service.manifest import DecisionSpec
 from service.repository import Catalogue, folders, load_catalogue, load_model
 from service.session import CPU
-from tests.service.toy import ToyFolder, toy_answers, toy_network
+from tests.service.toy import ToyFolder, toy_answers, toy_head, toy_network
 
 IMAGE = np.random.default_rng(5).random((3, 1, 4, 4), np.float32)
 
@@ -162,6 +163,50 @@ def test_golden_file_may_not_hold_code(toy: ToyFolder) -> None:
         load_model(toy.path, provider="cpu", threads=1)
 
 
+WIDE = np.zeros((1, 14))
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ({"surprise": np.zeros(1)}, "surprise; a head is hidden_bias, hidden_weight, mean"),
+        (toy_head(extra=np.zeros(1)), "holds extra, "),
+        (toy_head(mean=np.zeros(12)), r"mean is \(12,\), expected \(13,\)"),
+        (toy_head(hidden_weight=WIDE), r"hidden_weight is \(1, 14\), expected \(1, 13\)"),
+        (toy_head(output_weight=np.zeros(2)), r"output_weight is \(2,\), expected \(1,\)"),
+        (toy_head(output_bias=np.zeros(1)), r"output_bias is \(1,\), expected \(\)"),
+        (toy_head(scale=np.zeros(13)), "scale is not above 0"),
+        (toy_head(mean=np.full(13, np.nan)), "mean holds what is no finite number"),
+        (toy_head(mean=np.zeros(13, np.int64)), "mean holds what is no finite number"),
+        (toy_head(mean=np.array([{}] * 13)), r"detector\.npz cannot be read"),
+    ],
+)
+def test_head_that_does_not_fit_is_refused(
+    tmp_path: Path, head: dict[str, Any], reason: str
+) -> None:
+    folder = ToyFolder(tmp_path, head=head).write()
+    with pytest.raises(ModelRefused, match=reason):
+        load_model(folder.path, provider="cpu", threads=1)
+
+
+def test_head_is_loaded_where_it_is_the_score(tmp_path: Path) -> None:
+    folder = ToyFolder(tmp_path, head=toy_head()).write()
+    head = load_model(folder.path, provider="cpu", threads=1).head
+    assert head is not None
+    assert head.hidden_weight.shape == (1, 13)
+    assert head.output_bias == 0.0
+    folder.changes["decision"] = DecisionSpec()
+    contract.write_manifest(folder.manifest(), folder.path)
+    assert load_model(folder.path, provider="cpu", threads=1).head is None
+
+
+def test_tampered_head_is_refused(tmp_path: Path) -> None:
+    folder = ToyFolder(tmp_path, head=toy_head()).write()
+    np.savez(folder.path / contract.DETECTOR_FILE, **toy_head(output_bias=np.float64(-9)))
+    with pytest.raises(ModelRefused, match=r"detector\.npz has sha256"):
+        load_model(folder.path, provider="cpu", threads=1)
+
+
 def test_small_differences_are_forgiven(tmp_path: Path) -> None:
     folder = ToyFolder(tmp_path).write(golden=golden(logits_robust=LOW + 5e-4))
     assert load_model(folder.path, provider="cpu", threads=1).name == "toy"
@@ -217,5 +262,19 @@ def test_catalogue_says_what_is_loaded(
 def test_default_is_the_first_name_or_the_given_one(catalogue: Catalogue) -> None:
     assert catalogue.default.name == "b"
     assert Catalogue(list(catalogue)).default.name == "a"
-    with pytest.raises(SettingsRefused, match="'c' is not loaded"):
-        Catalogue(list(catalogue), "c")
+
+
+@pytest.mark.parametrize("name", ["c", "a/2", "a/", "a/one", "/1", "a/1/1", "a/01"])
+def test_unknown_default_is_refused(catalogue: Catalogue, name: str) -> None:
+    with pytest.raises(SettingsRefused, match=f"'{name}' is not loaded") as caught:
+        Catalogue(list(catalogue), name)
+    assert caught.value.hint == "loaded: a/1, b/9, b/10"
+
+
+def test_an_older_version_can_be_served_again(catalogue: Catalogue) -> None:
+    """It answers where no version is named, also where its own name is."""
+    older = Catalogue(list(catalogue), "b/9")
+    assert older.default.version == 9
+    assert older.find("b").version == 9
+    assert older.find("b", 10).version == 10
+    assert older.find("a").version == 1

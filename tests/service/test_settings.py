@@ -40,6 +40,8 @@ def test_settings_are_frozen() -> None:
         ("PARALLAX_PROVIDER", "tpu", "setting provider='tpu'", "--help"),
         ("PARALLAX_MAX_PENDING", "10", "exceeds max_pending (10)", "--help"),
         ("PARALLAX_MAX_HELD_BYTES", "10", "exceeds max_held_bytes (10)", "--help"),
+        ("PARALLAX_POLICY", "always", "setting policy='always'", "--help"),
+        ("PARALLAX_FPR", "1", "setting fpr='1'", "--help"),
         ("PARALLAX_HOST", "", "setting host=''", "--help"),
         ("PARALLAX_DEFAULT_MODEL", "", "setting default_model=''", "--help"),
     ],

@@ -19,12 +19,16 @@ from PIL import Image
 
 from service import manifest as contract
 from service.manifest import (
+    CalibrationSpec,
+    DecisionSpec,
     Evaluation,
+    Histogram,
     InputSpec,
     Manifest,
     Parity,
     Provenance,
     ThreatModel,
+    Threshold,
     file_entry,
     write_manifest,
 )
@@ -102,6 +106,7 @@ class ToyFolder:
     height: int = 4
     width: int = 4
     changes: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] | None = None  # arrays of detector.npz; the score is then `head`
 
     @property
     def path(self) -> Path:
@@ -120,6 +125,10 @@ class ToyFolder:
             image = np.random.default_rng(0).random((4, *shape), np.float32)
             golden = {contract.INPUT: image, **toy_answers(image)}
         np.savez(self.path / contract.GOLDEN_FILE, **golden)
+        if self.head is not None:
+            np.savez(self.path / contract.DETECTOR_FILE, **self.head)
+            decision = self.changes.get("decision", DecisionSpec())
+            self.changes["decision"] = decision.model_copy(update={"score": "head"})
         write_manifest(self.manifest(), self.path)
         return self
 
@@ -131,7 +140,8 @@ class ToyFolder:
             "description": "three pixels a way",
             "files": {
                 name: file_entry(self.path / name)
-                for name in (contract.MODEL_FILE, contract.GOLDEN_FILE)
+                for name in (contract.MODEL_FILE, contract.GOLDEN_FILE, contract.DETECTOR_FILE)
+                if (self.path / name).exists()
             },
             "input": InputSpec(channels=self.channels, height=self.height, width=self.width),
             "labels": LABELS,
@@ -160,6 +170,38 @@ class ToyFolder:
         return Manifest(**(values | self.changes))
 
 
+def toy_head(**changes: Any) -> dict[str, Any]:
+    """A head that sees the first robust feature: the score is a sigmoid of GAIN * row 3's first."""
+    inputs = 2 * 2 + 3 * CLASSES
+    return {
+        "mean": np.zeros(inputs),
+        "scale": np.ones(inputs),
+        "hidden_weight": np.eye(1, inputs),
+        "hidden_bias": np.zeros(1),
+        "output_weight": np.ones(1),
+        "output_bias": np.float64(0.0),
+    } | changes
+
+
+def calibrated(**changes: Any) -> DecisionSpec:
+    """Thresholds 0.3 and 0.6 for the rates 0.1 and 0.01; most calibration scores are near 0."""
+    values: dict[str, Any] = {
+        "fpr": "0.1",
+        "thresholds": {
+            "0.01": Threshold(value=0.6, interval=(0.005, 0.02)),
+            "0.1": Threshold(value=0.3, interval=(0.08, 0.12)),
+        },
+        "calibration": CalibrationSpec(
+            dataset="toy",
+            n_images=1000,
+            sha256="0" * 64,
+            created=datetime.datetime(2025, 1, 2, tzinfo=datetime.UTC),
+            histogram=Histogram(edges=(0.0, 0.1, 0.3, 0.6, 1.0), counts=(800, 100, 90, 10)),
+        ),
+    }
+    return DecisionSpec(**(values | changes))
+
+
 def pixels(standard: int, robust: int, nonrobust: int, size: int = 4) -> NDArray[np.uint8]:
     """(size, size) image in which each way sees the given label, with probability 0.9999."""
     image = np.zeros((size, size), np.uint8)
@@ -179,3 +221,23 @@ def encode(array: NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any)
 
 NATURAL = encode(pixels(1, 1, 1))
 ATTACKED = encode(pixels(2, 1, 2))
+
+
+def unsure(standard: int, robust: int, nonrobust: int) -> bytes:
+    """The same, but the robust way believes the next class nearly as much: 0.55 to 0.45."""
+    image = pixels(standard, robust, nonrobust)
+    image[1, (robust + 1) % CLASSES] = 250
+    return encode(image)
+
+
+def natural_images(folder: Path, count: int) -> list[Path]:
+    """Files on which the ways agree, with scores from 0 to 0.2; the same in every run."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    files = [folder / f"{number:04}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        label = number % CLASSES
+        image = pixels(label, label, label)
+        image[1, (label + 1) % CLASSES] = random.integers(0, 220)
+        file.write_bytes(encode(image))
+    return files

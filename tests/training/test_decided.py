@@ -1,17 +1,15 @@
-"""Flags by hand, promises kept and broken, and what must hold of any histogram."""
+"""Flags by hand, promises kept and broken, and what the manifest takes."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
+import pytest
 
+from service import conformal, drift
 from service.conformal import Fitted
-from service.manifest import DecisionSpec, Histogram
+from service.manifest import DecisionSpec
 from service.mixture import Mixture
 from service.scores import Temperature
 from tests.training.observations import observed
-from training.decided import Decided, flagged, histogram
+from training.decided import Decided, flagged
 
 AGREE, SPLIT = [4.0, 0.0], [0.0, 4.0]
 
@@ -43,7 +41,8 @@ def test_alarms_and_promises() -> None:
         "0.1": 0.25,
         "0.01": 0.0,
     }
-    kept = one.kept(natural)
+    kept = one.kept(natural, 500)
+    assert kept["0.1"]["expected"] == pytest.approx(conformal.observed_interval(500, "0.1", 4))
     assert kept["0.1"]["inside"] is True
     assert kept["0.1"]["promised"] == [0.2, 0.3]
     assert kept["0.01"]["inside"] is False
@@ -57,7 +56,7 @@ def test_the_manifest_takes_it() -> None:
         "n_images": 4,
         "sha256": "0" * 64,
         "created": "2026-01-01T00:00:00+00:00",
-        "histogram": histogram(np.array([0.1, 0.2, 0.3, 0.4])),
+        "histogram": one.histogram(observed([0, 0], [AGREE, SPLIT])),
     }
     decision = DecisionSpec.model_validate(
         one.manifest("strict", "0.01") | {"calibration": calibration}
@@ -69,22 +68,10 @@ def test_the_manifest_takes_it() -> None:
     assert decision.mixture.weight == 0.6
 
 
-@given(
-    arrays(
-        np.float64,
-        st.integers(1, 300),
-        elements=st.sampled_from([0.0, 1e-9, 0.5, 1.0]) | st.floats(0, 1),
-    )
-)
-def test_histogram_holds_every_score(scores: NDArray[np.float64]) -> None:
-    made = Histogram.model_validate(histogram(scores))
-    assert (made.edges[0], made.edges[-1]) == (0.0, 1.0)
-    assert sum(made.counts) == len(scores)
-    assert len(made.counts) <= 20
-
-
-def test_bins_of_scores_that_crowd_near_nought() -> None:
-    scores = np.random.default_rng(0).random(2000) ** 8
-    made = histogram(scores)
-    assert made["counts"] == [100] * 20
-    assert made["edges"][1] < 1e-6
+def test_the_histogram_is_the_services() -> None:
+    scores = np.linspace(0, 1, 200)[:, None]
+    natural = observed([0] * 200, np.hstack([np.log1p(scores), scores * 0]).tolist())
+    one = found(**{"0_01": Fitted(0.5, (0, 1))})
+    edges, counts = drift.histogram(one.scores(natural))
+    assert one.histogram(natural) == {"edges": list(edges), "counts": list(counts)}
+    assert sum(counts) == 200
