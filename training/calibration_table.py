@@ -154,11 +154,12 @@ def _ablation(document: Mapping[str, Any]) -> list[str]:
         "",
         f"Validation images, all of them; {MIXED}: beside each image the same one under a "
         "corruption of severity 1 or 2. Flagged of successful attacks, in %, where 1 % and 5 % of "
-        "these very natural images are, and AUROC in %. The score with the most at 1 % against "
-        "the first attack, corrupted images among the natural ones, is the default; the head only "
-        f"where its interval lies above the best simple score's. That is {best}{other}. An attack "
-        "that knows a score asks more of it than the first one does: the ways that name one class "
-        "know of the three simple scores, the last attack of the head.",
+        "these very natural images are, and AUROC in %; passed is the share of all attacked images "
+        "that the standard way gets wrong and the score does not flag. The score with the most at "
+        "1 % against the first attack, corrupted images among the natural ones, is the default; "
+        "the head only where its interval lies above the best simple score's. "
+        f"That is {best}{other}. The other attacks ask more of a score: those on the ways know the "
+        "three simple ones, the last knows the head and gives up images to pass it with the rest.",
         "",
         *(f"- {_SCORES[name]}" for name in document["scores"]),
         "",
@@ -173,17 +174,14 @@ def _ablation(document: Mapping[str, Any]) -> list[str]:
                 _interval(figures["tpr_1"]),
                 _interval(figures["tpr_5"]),
                 _error(figures["auroc"]),
+                _interval(figures["passed_1"]),
             ]
             for attack in first
             for name, by_natural in document["scores"].items()
             for figures in [by_natural[which][attack]]
         ]
-        lines += [
-            f"### Natural images {which}",
-            "",
-            *table(["attack", "successful", "score", "at 1 %", "at 5 %", "AUROC"], rows),
-            "",
-        ]
+        columns = ["attack", "successful", "score", "at 1 %", "at 5 %", "AUROC", "passed at 1 %"]
+        lines += [f"### Natural images {which}", "", *table(columns, rows), ""]
     return lines
 
 

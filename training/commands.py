@@ -190,13 +190,13 @@ def shift_command(parsed: argparse.Namespace) -> int:
 def calibrate_command(parsed: argparse.Namespace) -> int:
     """Calibrate on the model's own splits, write the report, print what came of it."""
     from training import calibration_table
-    from training.calibrate import SPLITS, TABLE_FILE, Calibrate, write
+    from training.calibrate import ROUNDS, SPLITS, TABLE_FILE, Calibrate, write
     from training.files import ready_folder
 
     calibrate = Calibrate(
         count=parsed.count,
         steps=parsed.steps,
-        rounds=None if parsed.no_head else 1,
+        rounds=None if parsed.no_head else ROUNDS,
         per_class=parsed.per_class,
         score=parsed.score,
         policy=parsed.policy,

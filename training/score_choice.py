@@ -30,7 +30,9 @@ def compare(
     """Every score against every attack's successful images, on every set of natural ones.
 
     Of each: `tpr_1` and `tpr_5`, the share that is flagged where 1 % or 5 % of these very natural
-    images are; `auroc`; `n_images`, how many attacks succeeded.
+    images are; `auroc`; `n_images`, how many attacks succeeded; and `passed_1`, of all that were
+    attacked the share that the standard way gets wrong and nobody notices, at 1 %. An attacker who
+    gives up images to pass with the others leaves a low `tpr_1` and a low `passed_1`.
     """
     table: Table = {}
     for name in SCORE_NAMES:
@@ -44,7 +46,7 @@ def compare(
         for which, parts in naturals.items():
             below = np.concatenate([of(part) for part in parts])
             table[name][which] = {
-                attack: _figures(below, of(observed.take(observed.fooled)))
+                attack: _figures(below, of(observed), observed.fooled)
                 for attack, observed in attacks.items()
             }
     return table
@@ -79,15 +81,15 @@ def share(hits: Flags) -> Share:
     return {"value": metrics.share(hits), "interval": [low, high]}
 
 
-def _figures(natural: Scores, attacked: Scores) -> dict[str, Any]:
-    auroc = metrics.auroc(natural, attacked)
+def _figures(natural: Scores, attacked: Scores, fooled: Flags) -> dict[str, Any]:
+    auroc = metrics.auroc(natural, attacked[fooled])
+    noticed = {
+        percent: attacked > metrics.threshold_at_fpr(natural, target)
+        for percent, target in FPR_TARGETS.items()
+    }
     return {
-        **{
-            f"tpr_{percent}": share(
-                np.asarray(attacked > metrics.threshold_at_fpr(natural, target))
-            )
-            for percent, target in FPR_TARGETS.items()
-        },
+        **{f"tpr_{percent}": share(flags[fooled]) for percent, flags in noticed.items()},
+        "passed_1": share(fooled & ~noticed["1"]),
         "auroc": None if np.isnan(auroc) else auroc,
-        "n_images": len(attacked),
+        "n_images": int(fooled.sum()),
     }

@@ -21,7 +21,7 @@ from training.data import SplitName
 from training.mixture_fit import Search
 
 SMALL = Search(weights=(0.5, 0.6, 1.0), scales=(0.5, 2.0), powers=(1.0,))
-SETTINGS = Calibrate(count=24, steps=3, fit=QUICK, search=SMALL)
+SETTINGS = Calibrate(count=24, steps=3, rounds=1, fit=QUICK, search=SMALL)
 
 
 def quiet() -> Console:

@@ -47,6 +47,8 @@ def test_comparison_by_hand() -> None:
     clean, mixed = (found["disbelief"][which]["attack"] for which in (CLEAN, MIXED))
     assert clean["n_images"] == 2
     assert (clean["tpr_1"]["value"], clean["auroc"]) == (1.0, 1.0)
+    assert clean["passed_1"]["value"] == 0.0
+    assert mixed["passed_1"]["value"] == pytest.approx(2 / 3)  # of all three
     assert mixed["tpr_1"]["value"] == 0.0  # one natural image is as odd, and 1 % of 8 is none
     assert mixed["auroc"] == pytest.approx((7 + 0.5) / 8)
     assert found["doubt"][CLEAN]["attack"]["auroc"] == 0.5  # the robust way is as sure as ever
