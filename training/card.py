@@ -36,10 +36,33 @@ that were run. They promise nothing about attackers who know this detector and o
 about perturbations beyond {norm} {eps}, or about images of another kind: noise and compression can
 flag a natural image, and resizing can wash a perturbation out.
 
-## Parity
+{policies}## Parity
 
 {n_inputs} inputs through ONNX Runtime {onnxruntime_version} and torch: {agreement:.2%} of labels
 equal, logits within {difference:.1e}.
+"""
+
+_POLICIES = """\
+## What each policy promises
+
+`{policy}` is the default, at a rate of {fpr}.
+
+- `eq12` flags where the two ways differ. It has no threshold: its false alarms are the model's.
+- `score` flags where the score ({score}) is above the threshold of a rate. Of natural images like
+  the {n_images} calibration images of {dataset} no more than that share is flagged, on average over
+  the draw of them; for these the rate lies in the interval, with 95 % confidence. This holds for no
+  other images, corrupted ones among them, and does not say how many attacks are flagged.
+- `strict` accepts only where all three ways name one class and the score is not above its
+  threshold. Under any attack within {norm} {eps} it accepts a wrong label for no larger share of
+  images than the robust way gets wrong under its worst attack; attacks that were run are bounds of
+  that from below.
+
+Outside the threat model nothing is promised.
+
+| rate | threshold | interval |
+|---|---:|---:|
+{thresholds}
+
 """
 
 
@@ -67,4 +90,28 @@ def render(manifest: dict[str, Any]) -> str:
         onnxruntime_version=manifest["parity"]["onnxruntime_version"],
         agreement=manifest["parity"]["label_agreement"],
         difference=manifest["parity"]["max_abs_logit_difference"],
+        policies=_policies(manifest),
     )
+
+
+def _policies(manifest: dict[str, Any]) -> str:
+    """The section, empty for a model that was not calibrated."""
+    decision = manifest["decision"]
+    if not decision["thresholds"]:
+        return ""
+    thresholds = "\n".join(
+        f"| {rate} | {_threshold(one)} | {one['interval'][0]:.4f} to {one['interval'][1]:.4f} |"
+        for rate, one in sorted(decision["thresholds"].items())
+    )
+    return _POLICIES.format(
+        **{key: decision[key] for key in ("policy", "score", "fpr")},
+        **{key: decision["calibration"][key] for key in ("n_images", "dataset")},
+        **manifest["threat_model"],
+        thresholds=thresholds,
+    )
+
+
+def _threshold(one: dict[str, Any]) -> str:
+    values = one["per_class"] or [one["value"]]
+    low, high = min(values), max(values)
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}, by class"

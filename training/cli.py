@@ -18,6 +18,7 @@ from typing import NoReturn
 from training.errors import ToldElsewhere, TrainingError
 
 _WAYS = ["standard", "robust", "nonrobust"]
+_SCORES = ["disbelief", "divergence", "doubt", "head"]
 _QUICK = 1000  # images: 80 s of CPU time for the shipped MNIST model
 _ATTACK = "NORM:EPS:STEP_SIZE:STEPS"
 _ATTACK_HELP = "PGD, e.g. linf:8/255:2/255:20 (default: the usual one for the model's threat model)"
@@ -205,6 +206,46 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(shift)
     shift.set_defaults(command="shift")
 
+    calibrate = stages.add_parser(
+        "calibrate", help="fit score, thresholds and probabilities, and measure what they hold"
+    )
+    calibrate.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    calibrate.add_argument(
+        "--fpr", metavar="RATE", default="0.01", help="default rate of false alarms (default: 0.01)"
+    )
+    calibrate.add_argument(
+        "--policy", choices=["eq12", "score", "strict"], default="eq12", help="default policy"
+    )
+    calibrate.add_argument(
+        "--score", choices=_SCORES, help="default score (default: the best on validation images)"
+    )
+    calibrate.add_argument(
+        "--per-class", action="store_true", help="a threshold for each class of the standard way"
+    )
+    calibrate.add_argument(
+        "--no-head", action="store_true", help="train no detector head, compare the others"
+    )
+    calibrate.add_argument(
+        "--steps", type=_at_least(1), default=30, help="of attacks that know the detector"
+    )
+    calibrate.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for calibration.json, .md, plots and detector.npz, which are replaced "
+        "(default: beside the checkpoint)",
+    )
+    _add_data_name(calibrate)
+    calibrate.add_argument(
+        "--count",
+        type=_at_least(1),
+        default=500,
+        help="images of each split that are attacked, drawn by the seed (default: 500)",
+    )
+    _add_drawing(calibrate)
+    _add_device(calibrate)
+    calibrate.set_defaults(command="calibrate")
+
     rounding = stages.add_parser("round", help="round weights to half precision, to ship half")
     rounding.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     rounding.add_argument(
@@ -222,6 +263,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--models", type=Path, default=Path("models"), help="(default: models)")
     export.add_argument(
         "--evaluation", type=Path, help="what `evaluate` wrote (default: beside the checkpoint)"
+    )
+    export.add_argument(
+        "--calibration",
+        type=Path,
+        help="what `calibrate` wrote (default: beside the checkpoint, where it is there)",
     )
     export.add_argument(
         "--ways", default="", help="also write single ways as files, e.g. robust,nonrobust"
@@ -252,6 +298,10 @@ def _add_images(parser: argparse.ArgumentParser, *, count: int | None, quick: bo
             help=f"{_QUICK} images at most: under five minutes for the shipped MNIST model on two "
             "CPU cores (where they are busy, with OMP_NUM_THREADS=1)",
         )
+    _add_drawing(parser)
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=_at_least(0, below=2**32),

@@ -187,6 +187,45 @@ def shift_command(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def calibrate_command(parsed: argparse.Namespace) -> int:
+    """Calibrate on the model's own splits, write the report, print what came of it."""
+    from training import calibration_table
+    from training.calibrate import ROUNDS, SPLITS, TABLE_FILE, Calibrate, write
+    from training.files import ready_folder
+
+    calibrate = Calibrate(
+        count=parsed.count,
+        steps=parsed.steps,
+        rounds=None if parsed.no_head else ROUNDS,
+        per_class=parsed.per_class,
+        score=parsed.score,
+        policy=parsed.policy,
+        fpr=parsed.fpr,
+        dataset=parsed.data_name,
+        seed=parsed.seed,
+        batch_size=parsed.batch_size,
+    )
+    subjects = {
+        split: load(
+            parsed.checkpoint,
+            split=split,
+            count=None,
+            seed=parsed.seed,
+            source=parsed.data,
+            device=choose(parsed.device),
+        )
+        for split in SPLITS
+    }
+    folder = _out(parsed)
+    ready_folder(folder)
+    console = Console()
+    calibration = calibrate(subjects, console)
+    path = write(calibration, folder)
+    lines = [*calibration_table.summary(calibration.document), f"{path} and {TABLE_FILE} beside it"]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    return 0
+
+
 def round_command(parsed: argparse.Namespace) -> int:
     """Write rounded weights beside the run's."""
     from training import checkpoint, rounding
@@ -205,7 +244,7 @@ def round_command(parsed: argparse.Namespace) -> int:
 
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
-    from training import checkpoint
+    from training import calibrate, checkpoint
     from training.evaluate import JSON_FILE
     from training.export import export
 
@@ -214,17 +253,20 @@ def export_command(parsed: argparse.Namespace) -> int:
         raise ConfigError(f"--ways: {', '.join(sorted(unknown))}; known: {', '.join(WAYS)}")
     place: Path = parsed.checkpoint
     source = checkpoint.of(place)
+    beside = source.parent / calibrate.JSON_FILE
     folder = export(
         source,
         parsed.evaluation or source.parent / JSON_FILE,
         parsed.models,
         name=parsed.name,
         version=parsed.version,
+        calibration=parsed.calibration or (beside if beside.exists() else None),
         ways=ways,
         description=parsed.description,
     )
     written = ", ".join(sorted(path.name for path in folder.iterdir()))
-    measured = json.loads((folder / "manifest.json").read_text())["evaluation"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    measured, decision = manifest["evaluation"], manifest["decision"]
     figures = measured["metrics"]
     console = Console()
     console.print(f"{folder}: {written}", highlight=False, soft_wrap=True)
@@ -232,6 +274,14 @@ def export_command(parsed: argparse.Namespace) -> int:
         f"natural accuracy {figures['accuracy_standard_natural']:.2%}, false alarms "
         f"{figures['false_alarm_rate']:.2%}, on {measured['n_images']} images of "
         f"{measured['dataset']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    fpr, policy = decision["fpr"], decision["policy"]
+    console.print(
+        f"policy {policy}, not calibrated"
+        if fpr is None
+        else f"policy {policy}, score {decision['score']}, threshold at a rate of {fpr}",
         highlight=False,
         soft_wrap=True,
     )
@@ -273,6 +323,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stress": stress_command,
     "report": report_command,
     "shift": shift_command,
+    "calibrate": calibrate_command,
     "round": round_command,
     "export": export_command,
 }

@@ -2,9 +2,11 @@
 
 The one place where training reaches into `service`, and only for the manifest. Everything is
 written to a folder beside the target and renamed into place after ONNX Runtime gave torch's
-answers; nothing is left where that fails. Does not evaluate: it copies what `evaluate` measured.
+answers; nothing is left where that fails. It measures nothing: what `evaluate` and `calibrate`
+found is copied.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ from training import card, checkpoint, graph
 from training.checkpoint import AVERAGED, Checkpoint, CheckpointError, Header
 from training.config import Way, faults, parse_eps
 from training.errors import TrainingError
-from training.files import new_folder, write_text
+from training.files import new_folder, write_bytes, write_text
 from training.graph import OneWayGraph, ThreeWayGraph
 from training.objective import TRAINED_WAYS
 from training.predict import WAYS
@@ -109,6 +111,7 @@ def export(
     *,
     name: str,
     version: int | None = None,
+    calibration: Path | None = None,
     ways: Sequence[Way] = (),
     description: str = "",
 ) -> Path:
@@ -116,11 +119,12 @@ def export(
 
     `source` is a checkpoint of a method that trains all three ways, and `evaluation` the JSON that
     `evaluate` wrote for these very weights, on test images and under the threat model that they
-    were trained with. `ways` asks for `robust.onnx`, ... with one output `logits` each.
+    were trained with. `calibration` is the JSON that `calibrate` wrote for them; without one the
+    model knows Eq. 12 alone. `ways` asks for `robust.onnx`, ... with one output `logits` each.
 
     Raises:
-        ExportError: a way was not trained, other weights or another threat model were evaluated,
-            the version exists, or ONNX differs from torch.
+        ExportError: a way was not trained, other weights or another threat model were evaluated or
+            calibrated, the version exists, or ONNX differs from torch.
         CheckpointError: the checkpoint cannot be read.
         OutputError: the folder cannot be written.
     """
@@ -136,6 +140,9 @@ def export(
             "disagree, and a detector needs all three"
         )
     measured = _read_evaluation(evaluation, header)
+    decision, head = contract.DecisionSpec(), None
+    if calibration is not None:
+        decision, head = _read_calibration(calibration, header)
     version = _next_version(models / name) if version is None else version
     target = models / name / str(version)
     if target.exists():
@@ -145,6 +152,8 @@ def export(
     with new_folder(target) as draft:
         parity = _write_graphs(draft, shipped, ways)
         _write_weights(draft, shipped)
+        if head is not None:
+            write_bytes(draft / contract.DETECTOR_FILE, head)
         try:
             manifest = contract.Manifest(
                 name=name,
@@ -161,6 +170,7 @@ def export(
                         "eps": header.config.attack.eps,
                     }
                 ),
+                decision=decision,
                 evaluation=measured,
                 provenance=_provenance(source, header),
                 parity=parity,
@@ -265,6 +275,34 @@ def _read_evaluation(path: Path, header: Header) -> contract.Evaluation:
         raise ExportError(f"there is no {path}; run `parallax-train evaluate` first") from error
     except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{path} is not an evaluation ({error!r})") from error
+
+
+def _read_calibration(path: Path, header: Header) -> tuple[contract.DecisionSpec, bytes | None]:
+    """The decision, and the file of the detector head where the default score is `head`."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+        if document["weights_sha256"] != header.weights_sha256:
+            raise ExportError(f"{path} is about other weights; calibrate this checkpoint first")
+        decision = contract.DecisionSpec.model_validate(document["decision"])
+        if decision.score != "head":
+            return decision, None
+        head = path.with_name(contract.DETECTOR_FILE)
+        content = head.read_bytes()
+        if hashlib.sha256(content).hexdigest() != document["detector_sha256"]:
+            raise ExportError(f"{head} is not the head that {path} is about; calibrate again")
+    except ExportError:
+        raise
+    except FileNotFoundError as error:
+        raise ExportError(
+            f"there is no {error.filename}; run `parallax-train calibrate` first"
+        ) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in ("decision", *fault["loc"]))
+        raise ExportError(f"{path}: {place}: {fault['msg']}") from error
+    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{path} is not a calibration ({error!r})") from error
+    return decision, content
 
 
 def _is_own(result: dict[str, Any], header: Header) -> bool:

@@ -1,7 +1,8 @@
 """Figures of merit of three-way answers: pure functions, numpy in, float out.
 
 Shares lie in [0, 1]; a share of nothing is NaN, and so is every figure that is made of one. Labels
-and flags are (N,), logits (N, classes). Knows no model, attack, file or data set.
+and flags are (N,), logits (N, classes). Scores are the service's. Knows no model, attack, file or
+data set.
 """
 
 import math
@@ -9,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service import scores
 
 Labels = NDArray[np.integer]
 Flags = NDArray[np.bool_]
@@ -66,14 +69,8 @@ def corrected(standard: Labels, robust: Labels, flags: Flags) -> Labels:
 
 
 def score(robust_logits: Values, nonrobust_logits: Values) -> NDArray[np.float64]:
-    """1 - p_robust[argmax of the non-robust way], (N,) in [0, 1]: higher = likelier adversarial.
-
-    The graded form of Eq. 12: how little the robust way believes in the non-robust way's class.
-    """
-    shifted = np.asarray(robust_logits, dtype=np.float64)
-    shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-    believed = np.take_along_axis(shifted, nonrobust_logits.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.asarray(np.clip(1.0 - believed / shifted.sum(axis=1), 0.0, 1.0))
+    """The service's `disbelief` at temperature 1, (N,) in [0, 1]: the graded form of Eq. 12."""
+    return scores.disbelief(scores.softmax(robust_logits), nonrobust_logits.argmax(axis=1))
 
 
 def auroc(natural: Values, attacked: Values) -> float:

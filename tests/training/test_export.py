@@ -10,7 +10,14 @@ import onnx
 import pytest
 import torch
 
-from service.manifest import LOGITS, OUTPUTS, read_manifest, sha256_file
+from service.manifest import (
+    DETECTOR_FILE,
+    LOGITS,
+    OUTPUTS,
+    DecisionSpec,
+    read_manifest,
+    sha256_file,
+)
 from tests.training import examinee
 from training import checkpoint, export, graph, rounding
 from training.config import Method
@@ -272,6 +279,104 @@ def test_what_is_no_evaluation(source: Path, tmp_path: Path, content: str) -> No
     (tmp_path / "evaluation.json").write_text(content)
     with pytest.raises(ExportError, match="evaluation"):
         export.export(source, tmp_path / "evaluation.json", tmp_path / "models", name="toy")
+
+
+def calibration(weights: str, **changes: Any) -> dict[str, Any]:
+    """With a score that needs no file beside it."""
+    decision = {
+        "policy": "score",
+        "score": "divergence",
+        "fpr": "0.01",
+        "threshold": 0.25,
+        "thresholds": {"0.01": {"value": 0.25, "interval": [0.005, 0.02], "per_class": None}},
+        "temperatures": {"standard": 1.5, "robust": 1.0, "nonrobust": 2.0},
+        "mixture": {"weight": 0.6, "scale": 2.0, "power": 1.0},
+        "calibration": {
+            "dataset": "stripes",
+            "n_images": 300,
+            "sha256": "1" * 64,
+            "created": "2026-01-01T00:00:00+00:00",
+            "histogram": {"edges": [0.0, 0.5, 1.0], "counts": [200, 100]},
+            "notes": [],
+        },
+    }
+    return {"weights_sha256": weights, "decision": decision | changes, "detector_sha256": None}
+
+
+def exported(source: Path, place: Path, document: dict[str, Any]) -> Path:
+    path = place / "calibration.json"
+    path.write_text(json.dumps(document))
+    return export.export(
+        source, source.with_name("evaluation.json"), place / "models", name="toy", calibration=path
+    )
+
+
+def test_a_calibration_becomes_the_decision(source: Path, tmp_path: Path) -> None:
+    document = calibration(checkpoint.load(source).header.weights_sha256)
+    folder = exported(source, tmp_path, document)
+    decision = read_manifest(folder).decision
+    assert decision == DecisionSpec.model_validate(document["decision"])
+    assert not (folder / DETECTOR_FILE).exists()
+    card = (folder / "CARD.md").read_text()
+    assert "`score` is the default, at a rate of 0.01." in card
+    assert "| 0.01 | 0.25 | 0.0050 to 0.0200 |" in card
+    assert "Under any attack within linf 0.1 it accepts" in card
+
+
+def test_without_one_eq_12_decides(folder: Path) -> None:
+    assert read_manifest(folder).decision == DecisionSpec()
+    assert "policy" not in (folder / "CARD.md").read_text()
+
+
+def test_the_head_travels_with_its_score(source: Path, tmp_path: Path) -> None:
+    weights = checkpoint.load(source).header.weights_sha256
+    head = tmp_path / DETECTOR_FILE
+    head.write_bytes(b"weights of a head")
+    document = calibration(weights, score="head") | {"detector_sha256": sha256_file(head)}
+    folder = exported(source, tmp_path, document)
+    assert (folder / DETECTOR_FILE).read_bytes() == head.read_bytes()
+    assert read_manifest(folder).files[DETECTOR_FILE].sha256 == sha256_file(head)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weights_sha256": "0" * 64}, "about other weights; calibrate this checkpoint first"),
+        ({"decision": None}, r"decision: Input should be a valid dictionary"),
+        ({"decision": {"policy": "magic"}}, r"decision\.policy: Input should be"),
+        ({"decision": {"policy": "strict"}}, "policy strict needs a default rate"),
+        ({"decision": {"score": "head"}}, r"there is no .*detector\.npz; run `parallax-train cal"),
+    ],
+)
+def test_refuses_a_calibration_that_does_not_fit(
+    source: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    document = calibration(checkpoint.load(source).header.weights_sha256) | change
+    with pytest.raises(ExportError, match=said):
+        exported(source, tmp_path, document)
+    assert not (tmp_path / "models").exists()
+
+
+def test_refuses_a_calibration_of_another_head(source: Path, tmp_path: Path) -> None:
+    weights = checkpoint.load(source).header.weights_sha256
+    (tmp_path / DETECTOR_FILE).write_bytes(b"another")
+    document = calibration(weights, score="head") | {"detector_sha256": "0" * 64}
+    with pytest.raises(ExportError, match=r"is not the head that .* is about"):
+        exported(source, tmp_path, document)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "null", '{"weights_sha256": 1}'])
+def test_what_is_no_calibration(source: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(content)
+    with pytest.raises(ExportError, match="calibrat"):
+        export.export(
+            source,
+            source.with_name("evaluation.json"),
+            tmp_path / "models",
+            name="toy",
+            calibration=path,
+        )
 
 
 @pytest.mark.parametrize("method", ["st", "at"])
