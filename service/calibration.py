@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import conformal, drift
-from service.conformal import Fitted
+from service.conformal import Fitted, Thresholds
 from service.decision import Finding
 from service.errors import CalibrationRefused, FileUnreadable, ImageRefused
 from service.images import Limits, ModelInput, Upload, prepare
@@ -33,14 +33,17 @@ from service.manifest import (
 from service.repository import Model
 from service.scores import Labels, Scores
 
-MAX_SHIFT = 0.3  # of the scores; about the share of attacked images that would pass unnoticed
+MAX_SHIFT = 0.15  # of the scores; about the share of attacked images that would pass unnoticed
+_LEAST_FLAGGED = 0.05  # by Eq. 12; a share up to this is never refused
+_TIMES_FLAGGED = 5  # as many as the evaluation's false alarms
+_FALSE_ALARMS = "false_alarm_rate"  # the evaluation's metric: natural images that Eq. 12 flags
 _PREFERRED_RATE = 0.01  # default where the model had none
 _BATCH = 32
 _NAMED = 5  # unusable files in the message
 
 _HINT = (
-    "calibrate on images as the pipeline sees them, none of them attacked; --max-shift where they "
-    "are natural all the same"
+    "calibrate on images as the pipeline sees them, none of them attacked; --max-shift or "
+    "--max-flagged where they are natural all the same"
 )
 
 
@@ -52,7 +55,8 @@ class Wanted:
     policy: Policy | None = None  # default of the new version; else the old one's
     fpr: str | None = None  # its default rate; else the old one's, where it was fitted
     per_class: bool = False
-    max_shift: float = MAX_SHIFT
+    max_shift: float = MAX_SHIFT  # Kolmogorov-Smirnov distance, in [0, 1]
+    max_flagged: float | None = None  # share, in [0, 1]; else by the evaluation's false alarms
     note: str | None = None
 
 
@@ -136,14 +140,17 @@ def recalibrated(manifest: Manifest, seen: Seen, wanted: Wanted, now: datetime) 
         CalibrationRefused: the images cannot calibrate, or the default rate was not fitted.
     """
     old = manifest.decision
+    _refuse_flagged(manifest, seen, wanted.max_flagged)
     try:
         thresholds = conformal.fit(
             seen.scores, seen.labels, classes=len(manifest.labels) if wanted.per_class else None
         )
     except conformal.Unfit as error:
-        raise CalibrationRefused(str(error), "name more images, of all classes") from None
+        raise CalibrationRefused(
+            str(error), "name more images, of all classes, none of them attacked"
+        ) from None
     shift = _refuse_shifted(old, seen, wanted.max_shift)
-    fpr = _default_rate(thresholds.fitted, wanted.fpr, old.fpr)
+    fpr = _default_rate(thresholds, wanted.fpr, old.fpr)
     edges, counts = drift.histogram(seen.scores)
     notes = [
         f"The network is that of version {manifest.version}.",
@@ -195,24 +202,31 @@ def _inputs(
             yield file, image
 
 
-def _refuse_shifted(old: DecisionSpec, seen: Seen, bound: float) -> str:
-    """A note on how far the scores are from the present calibration's; refused beyond the bound.
+def _refuse_flagged(manifest: Manifest, seen: Seen, bound: float | None) -> None:
+    """Refuses where Eq. 12 flags far more of the images than the evaluation says of natural ones.
 
-    Without a calibration the share that Eq. 12 flags is held against the bound.
+    Beside the scores, which a present calibration with attacked images in it would not tell apart.
     """
+    if bound is None:
+        alarms = manifest.evaluation.metrics.get(_FALSE_ALARMS, 0.0)
+        bound = max(_LEAST_FLAGGED, _TIMES_FLAGGED * alarms)
+    share = float(seen.flagged.mean()) if len(seen.flagged) else 0.0
+    if not share <= bound:
+        raise CalibrationRefused(
+            f"Eq. 12 flags {share:.1%} of the images, and {bound:.1%} is the most; they look "
+            "attacked, or are none that the model knows",
+            _HINT,
+        )
+
+
+def _refuse_shifted(old: DecisionSpec, seen: Seen, bound: float) -> str:
+    """A note on how far the scores are from the present calibration's; refused beyond the bound."""
     if old.calibration is None:
-        share = seen.flagged.mean()
-        if share > bound:
-            raise CalibrationRefused(
-                f"Eq. 12 flags {share:.0%} of the images, and {bound:.0%} is the most; they look "
-                "attacked, or are none that the model knows",
-                _HINT,
-            )
         return ""
     reference = old.calibration.histogram
     found = drift.binned(seen.scores, reference.edges)
     distance = drift.ks_distance(np.array(reference.counts), found)
-    if distance > bound:
+    if not distance <= bound:  # NaN is neither
         raise CalibrationRefused(
             f"the scores are {distance:.2f} (Kolmogorov-Smirnov) from the present calibration's, "
             f"and {bound:.2f} is the most; the images look attacked, or are none that the model "
@@ -222,12 +236,13 @@ def _refuse_shifted(old: DecisionSpec, seen: Seen, bound: float) -> str:
     return f"The scores are {distance:.2f} (Kolmogorov-Smirnov) from those of that version."
 
 
-def _default_rate(fitted: dict[str, Fitted], asked: str | None, before: str | None) -> str:
+def _default_rate(thresholds: Thresholds, asked: str | None, before: str | None) -> str:
     """What was asked for, else what was before, else the first from 1 % on that was fitted."""
+    fitted = thresholds.fitted
     if asked is not None and asked not in fitted:
         raise CalibrationRefused(
-            f"these images give no threshold at the rate {asked}",
-            f"they give {', '.join(fitted)}; more images give lower ones",
+            f"these images give no threshold at the rate {asked}: {thresholds.left_out[asked]}",
+            f"they give {', '.join(fitted)}; more images, all natural, give lower ones",
         )
     for rate in (asked, before):
         if rate is not None and rate in fitted:
