@@ -69,7 +69,8 @@ class Seen:
     flagged: NDArray[np.bool_]  # by Eq. 12
     differ: NDArray[np.bool_]  # any two of the three ways
     resized: int  # images of another size than the model's
-    sha256: str  # of the files, in whatever order
+    repeated: int  # files left out, as their bytes are those of another
+    sha256: str  # of the files without repeats, in whatever order
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
@@ -91,22 +92,31 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def examine(model: Model, files: Sequence[Path], limits: Limits) -> Seen:
-    """Scores as the service computes them.
+    """Scores as the service computes them, of each distinct file once.
+
+    Only what is in `Seen` is kept of an image, so memory does not grow with the classes.
 
     Raises:
         FileUnreadable: a file may not be read.
         CalibrationRefused: some are no images, or the model gives one no finite answer; named.
     """
-    digests: list[bytes] = []
+    digests: set[bytes] = set()
     unusable: list[str] = []
-    findings: list[Finding] = []
+    scores: list[float] = []
+    labels: list[int] = []
+    flagged: list[bool] = []
+    differ: list[bool] = []
     resized = 0
     inputs = _inputs(model, files, limits, digests, unusable)
     while batch := list(islice(inputs, _BATCH)):
         answers = infer(model, [image.pixels for _, image in batch])
         for (file, image), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Finding):
-                findings.append(answer)
+                ways = {one.label for one in (answer.standard, answer.robust, answer.nonrobust)}
+                scores.append(answer.score)
+                labels.append(answer.standard.label)
+                flagged.append(answer.adversarial)
+                differ.append(len(ways) > 1)
                 resized += image.resized
             else:
                 unusable.append(f"{file} ({answer})")
@@ -118,17 +128,12 @@ def examine(model: Model, files: Sequence[Path], limits: Limits) -> Seen:
             "name images only, in a format that the service reads",
         )
     return Seen(
-        scores=np.array([one.score for one in findings]),
-        labels=np.array([one.standard.label for one in findings], np.intp),
-        flagged=np.array([one.adversarial for one in findings], np.bool_),
-        differ=np.array(
-            [
-                len({one.standard.label, one.robust.label, one.nonrobust.label}) > 1
-                for one in findings
-            ],
-            np.bool_,
-        ),
+        scores=np.array(scores),
+        labels=np.array(labels, np.intp),
+        flagged=np.array(flagged, np.bool_),
+        differ=np.array(differ, np.bool_),
         resized=resized,
+        repeated=len(files) - len(digests),
         sha256=hashlib.sha256(b"".join(sorted(digests))).hexdigest(),
     )
 
@@ -157,6 +162,7 @@ def recalibrated(manifest: Manifest, seen: Seen, wanted: Wanted, now: datetime) 
         _alarms(seen, fpr, thresholds.fitted[fpr]),
         shift,
         f"{seen.resized} images had another size than the model's." if seen.resized else "",
+        f"{seen.repeated} files repeat another and were left out." if seen.repeated else "",
         *(f"Left out: {why}." for why in thresholds.left_out.values()),
         wanted.note or "",
     ]
@@ -184,16 +190,22 @@ def _inputs(
     model: Model,
     files: Sequence[Path],
     limits: Limits,
-    digests: list[bytes],
+    digests: set[bytes],
     unusable: list[str],
 ) -> Iterator[tuple[Path, ModelInput]]:
-    """Images ready for the model, one by one; notes every digest and what is no image."""
+    """Images ready for the model, one by one; notes every digest and what is no image.
+
+    A file whose bytes were there before is passed over: it is no independent draw.
+    """
     for file in files:
         try:
             data = file.read_bytes()
         except OSError as error:
             raise FileUnreadable(file, error.strerror or str(error)) from error
-        digests.append(hashlib.sha256(data).digest())
+        digest = hashlib.sha256(data).digest()
+        if digest in digests:
+            continue
+        digests.add(digest)
         try:
             image = prepare(Upload(data), model.manifest.input, limits, strict_size=False)
         except ImageRefused as error:

@@ -49,7 +49,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """By rate; a rate that cannot be promised or would flag nothing is left out, with the reason."""
+    """By rate; a rate without a threshold that could flag is left out, with the reason."""
 
     fitted: dict[str, Fitted]
     left_out: dict[str, str]

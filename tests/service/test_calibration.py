@@ -41,6 +41,7 @@ def seen(n: int = 1000, **changes: object) -> Seen:
         "flagged": np.zeros(n, np.bool_),
         "differ": np.zeros(n, np.bool_),
         "resized": 0,
+        "repeated": 0,
         "sha256": "1" * 64,
     }
     return Seen(**(values | changes))  # type: ignore[arg-type]  # of the right kinds above
@@ -81,6 +82,22 @@ def test_the_hash_is_of_the_files_in_any_order(toy: ToyFolder, tmp_path: Path) -
         examine(model, some, LIMITS).sha256 for some in (files, files[::-1], files[1:])
     )
     assert first == again != fewer
+
+
+def test_each_distinct_file_counts_once(toy: ToyFolder, tmp_path: Path) -> None:
+    files = natural_images(tmp_path / "natural", 120)
+    copies = [tmp_path / f"copy{number}.png" for number in range(3)]
+    for copy in copies:
+        copy.write_bytes(files[0].read_bytes())
+    model = load_model(toy.path, provider="cpu", threads=1)
+    once, again = (examine(model, some, LIMITS) for some in (files, [*copies, *files]))
+    assert (once.repeated, again.repeated) == (0, 3)
+    assert sorted(again.scores) == sorted(once.scores)
+    assert again.sha256 == once.sha256
+    kept = recalibrated(model.manifest, again, WANTED, NOW).decision.calibration
+    assert kept is not None
+    assert kept.n_images == 120
+    assert "3 files repeat another and were left out." in kept.notes
 
 
 def test_what_the_other_policies_do_to_these_images_is_noted(toy: ToyFolder) -> None:
