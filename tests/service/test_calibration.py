@@ -214,7 +214,7 @@ def test_unreadable_images_are_named(toy: ToyFolder, tmp_path: Path) -> None:
     files = natural_images(tmp_path / "natural", 3)
     for i in range(7):
         files.append(tmp_path / f"bad{i}.png")
-        files[-1].write_bytes(NATURAL[:-4])
+        files[-1].write_bytes(NATURAL[: -4 - i])
     model = load_model(toy.path, provider="cpu", threads=1)
     with pytest.raises(CalibrationRefused) as caught:
         examine(model, files, LIMITS)
