@@ -1,5 +1,6 @@
 """The head: learns what can be learned, is the same in torch and numpy, and can be attacked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,17 @@ def test_the_same_seed_the_same_head(network: Network) -> None:
     again = QUICK([clouds(-1)], [clouds(1), clouds(1.5, 10)]).head()
     np.testing.assert_array_equal(again.hidden_weight, network.head().hidden_weight)
     assert again.output_bias == network.head().output_bias
+
+
+def test_scores_of_what_is_far_apart_do_not_tie() -> None:
+    """Trained for long on clouds that are easily told apart, on images far beyond them."""
+    long = replace(QUICK, hidden=16, epochs=300, weight_decay=0.0, lr=0.03)
+    network = long([clouds(-3)], [clouds(3)])
+    shown = torch.from_numpy(np.concatenate([detector.inputs(clouds(at)) for at in (-3, 3)]))
+    assert network(shown).abs().max() == pytest.approx(16.0)
+    scores = clouds(4, seed=7).score("head", Temperature(), network.head())
+    assert scores.max() < 1.0
+    assert len(np.unique(scores)) == len(scores)
 
 
 def test_a_small_group_weighs_as_much_as_a_large_one() -> None:
