@@ -24,7 +24,8 @@ from training.observed import Observed
 from training.threat import ThreatModel
 from training.three_way import Encoded, Logits, ThreeWayModel
 
-_TINY = 1e-6  # an input that never varies is left at 0
+_FLOOR = 0.1  # of the mean deviation: a unit that is dead in training must not shout when it wakes
+_TINY = 1e-6
 _LARGEST = 16.0  # logit of what was shown; a sigmoid in double precision is 1 beyond 37
 
 
@@ -93,7 +94,9 @@ class Fit:
         )
         weight *= len(weight)
         predict.reseed(self.seed)
-        network = Network(x.mean(dim=0), x.std(dim=0).clamp_min(_TINY), self.hidden)
+        scale = x.std(dim=0)
+        scale = scale.clamp_min(max(_FLOOR * float(scale.mean()), _TINY))
+        network = Network(x.mean(dim=0), scale, self.hidden)
         steps = self.epochs * -(-len(x) // self.batch_size)
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=self.lr, weight_decay=self.weight_decay

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from service import scores
-from service.scores import Head, Temperature
+from service.scores import Features, Head, Temperature
 from tests.training.observations import observed, subject
 from training import arrays, detector
 from training.data import to_float
@@ -69,6 +69,21 @@ def test_a_small_group_weighs_as_much_as_a_large_one() -> None:
     head = QUICK([clouds(-1, 40)], [clouds(-1, 10, seed=1)]).head()
     found = clouds(-1, 200, seed=2).score("head", Temperature(), head)
     assert 0.35 < np.median(found) < 0.65
+
+
+def test_an_input_that_wakes_does_not_decide_alone() -> None:
+    """A unit that is 0 in training and small on one natural image."""
+
+    def dead(one: Observed, value: float) -> Observed:
+        asleep = np.full((len(one), 1), value, dtype=np.float32)
+        return replace(one, features=Features(one.features.robust, asleep))
+
+    head = QUICK([dead(clouds(-1), 0.0)], [dead(clouds(1), 0.0)]).head()
+    natural = clouds(-1, seed=5)
+    asleep, awake = (
+        dead(natural, value).score("head", Temperature(), head) for value in (0.0, 0.02)
+    )
+    assert np.abs(awake - asleep).max() < 0.2
 
 
 def test_an_input_that_never_varies_is_harmless() -> None:
