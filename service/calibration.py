@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import conformal, drift
-from service.conformal import Fitted
+from service.conformal import Fitted, Thresholds
 from service.decision import Finding
 from service.errors import CalibrationRefused, FileUnreadable, ImageRefused
 from service.images import Limits, ModelInput, Upload, prepare
@@ -33,14 +33,17 @@ from service.manifest import (
 from service.repository import Model
 from service.scores import Labels, Scores
 
-MAX_SHIFT = 0.3  # of the scores; about the share of attacked images that would pass unnoticed
+MAX_SHIFT = 0.15  # of the scores; about the share of attacked images that would pass unnoticed
+_LEAST_FLAGGED = 0.05  # by Eq. 12; a share up to this is never refused
+_TIMES_FLAGGED = 5  # as many as the evaluation's false alarms
+_FALSE_ALARMS = "false_alarm_rate"  # the evaluation's metric: natural images that Eq. 12 flags
 _PREFERRED_RATE = 0.01  # default where the model had none
 _BATCH = 32
 _NAMED = 5  # unusable files in the message
 
 _HINT = (
-    "calibrate on images as the pipeline sees them, none of them attacked; --max-shift where they "
-    "are natural all the same"
+    "calibrate on images as the pipeline sees them, none of them attacked; --max-shift or "
+    "--max-flagged where they are natural all the same"
 )
 
 
@@ -52,7 +55,8 @@ class Wanted:
     policy: Policy | None = None  # default of the new version; else the old one's
     fpr: str | None = None  # its default rate; else the old one's, where it was fitted
     per_class: bool = False
-    max_shift: float = MAX_SHIFT
+    max_shift: float = MAX_SHIFT  # Kolmogorov-Smirnov distance, in [0, 1]
+    max_flagged: float | None = None  # share, in [0, 1]; else by the evaluation's false alarms
     note: str | None = None
 
 
@@ -65,7 +69,8 @@ class Seen:
     flagged: NDArray[np.bool_]  # by Eq. 12
     differ: NDArray[np.bool_]  # any two of the three ways
     resized: int  # images of another size than the model's
-    sha256: str  # of the files, in whatever order
+    repeated: int  # files left out, as their bytes are those of another
+    sha256: str  # of the files without repeats, in whatever order
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
@@ -87,22 +92,31 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def examine(model: Model, files: Sequence[Path], limits: Limits) -> Seen:
-    """Scores as the service computes them.
+    """Scores as the service computes them, of each distinct file once.
+
+    Only what is in `Seen` is kept of an image, so memory does not grow with the classes.
 
     Raises:
         FileUnreadable: a file may not be read.
         CalibrationRefused: some are no images, or the model gives one no finite answer; named.
     """
-    digests: list[bytes] = []
+    digests: set[bytes] = set()
     unusable: list[str] = []
-    findings: list[Finding] = []
+    scores: list[float] = []
+    labels: list[int] = []
+    flagged: list[bool] = []
+    differ: list[bool] = []
     resized = 0
     inputs = _inputs(model, files, limits, digests, unusable)
     while batch := list(islice(inputs, _BATCH)):
         answers = infer(model, [image.pixels for _, image in batch])
         for (file, image), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Finding):
-                findings.append(answer)
+                ways = {one.label for one in (answer.standard, answer.robust, answer.nonrobust)}
+                scores.append(answer.score)
+                labels.append(answer.standard.label)
+                flagged.append(answer.adversarial)
+                differ.append(len(ways) > 1)
                 resized += image.resized
             else:
                 unusable.append(f"{file} ({answer})")
@@ -114,17 +128,12 @@ def examine(model: Model, files: Sequence[Path], limits: Limits) -> Seen:
             "name images only, in a format that the service reads",
         )
     return Seen(
-        scores=np.array([one.score for one in findings]),
-        labels=np.array([one.standard.label for one in findings], np.intp),
-        flagged=np.array([one.adversarial for one in findings], np.bool_),
-        differ=np.array(
-            [
-                len({one.standard.label, one.robust.label, one.nonrobust.label}) > 1
-                for one in findings
-            ],
-            np.bool_,
-        ),
+        scores=np.array(scores),
+        labels=np.array(labels, np.intp),
+        flagged=np.array(flagged, np.bool_),
+        differ=np.array(differ, np.bool_),
         resized=resized,
+        repeated=len(files) - len(digests),
         sha256=hashlib.sha256(b"".join(sorted(digests))).hexdigest(),
     )
 
@@ -136,20 +145,24 @@ def recalibrated(manifest: Manifest, seen: Seen, wanted: Wanted, now: datetime) 
         CalibrationRefused: the images cannot calibrate, or the default rate was not fitted.
     """
     old = manifest.decision
+    _refuse_flagged(manifest, seen, wanted.max_flagged)
     try:
         thresholds = conformal.fit(
             seen.scores, seen.labels, classes=len(manifest.labels) if wanted.per_class else None
         )
     except conformal.Unfit as error:
-        raise CalibrationRefused(str(error), "name more images, of all classes") from None
+        raise CalibrationRefused(
+            str(error), "name more images, of all classes, none of them attacked"
+        ) from None
     shift = _refuse_shifted(old, seen, wanted.max_shift)
-    fpr = _default_rate(thresholds.fitted, wanted.fpr, old.fpr)
+    fpr = _default_rate(thresholds, wanted.fpr, old.fpr)
     edges, counts = drift.histogram(seen.scores)
     notes = [
         f"The network is that of version {manifest.version}.",
         _alarms(seen, fpr, thresholds.fitted[fpr]),
         shift,
         f"{seen.resized} images had another size than the model's." if seen.resized else "",
+        f"{seen.repeated} files repeat another and were left out." if seen.repeated else "",
         *(f"Left out: {why}." for why in thresholds.left_out.values()),
         wanted.note or "",
     ]
@@ -177,16 +190,22 @@ def _inputs(
     model: Model,
     files: Sequence[Path],
     limits: Limits,
-    digests: list[bytes],
+    digests: set[bytes],
     unusable: list[str],
 ) -> Iterator[tuple[Path, ModelInput]]:
-    """Images ready for the model, one by one; notes every digest and what is no image."""
+    """Images ready for the model, one by one; notes every digest and what is no image.
+
+    A file whose bytes were there before is passed over: it is no independent draw.
+    """
     for file in files:
         try:
             data = file.read_bytes()
         except OSError as error:
             raise FileUnreadable(file, error.strerror or str(error)) from error
-        digests.append(hashlib.sha256(data).digest())
+        digest = hashlib.sha256(data).digest()
+        if digest in digests:
+            continue
+        digests.add(digest)
         try:
             image = prepare(Upload(data), model.manifest.input, limits, strict_size=False)
         except ImageRefused as error:
@@ -195,24 +214,31 @@ def _inputs(
             yield file, image
 
 
-def _refuse_shifted(old: DecisionSpec, seen: Seen, bound: float) -> str:
-    """A note on how far the scores are from the present calibration's; refused beyond the bound.
+def _refuse_flagged(manifest: Manifest, seen: Seen, bound: float | None) -> None:
+    """Refuses where Eq. 12 flags far more of the images than the evaluation says of natural ones.
 
-    Without a calibration the share that Eq. 12 flags is held against the bound.
+    Beside the scores, which a present calibration with attacked images in it would not tell apart.
     """
+    if bound is None:
+        alarms = manifest.evaluation.metrics.get(_FALSE_ALARMS, 0.0)
+        bound = max(_LEAST_FLAGGED, _TIMES_FLAGGED * alarms)
+    share = float(seen.flagged.mean()) if len(seen.flagged) else 0.0
+    if not share <= bound:
+        raise CalibrationRefused(
+            f"Eq. 12 flags {share:.1%} of the images, and {bound:.1%} is the most; they look "
+            "attacked, or are none that the model knows",
+            _HINT,
+        )
+
+
+def _refuse_shifted(old: DecisionSpec, seen: Seen, bound: float) -> str:
+    """A note on how far the scores are from the present calibration's; refused beyond the bound."""
     if old.calibration is None:
-        share = seen.flagged.mean()
-        if share > bound:
-            raise CalibrationRefused(
-                f"Eq. 12 flags {share:.0%} of the images, and {bound:.0%} is the most; they look "
-                "attacked, or are none that the model knows",
-                _HINT,
-            )
         return ""
     reference = old.calibration.histogram
     found = drift.binned(seen.scores, reference.edges)
     distance = drift.ks_distance(np.array(reference.counts), found)
-    if distance > bound:
+    if not distance <= bound:  # NaN is neither
         raise CalibrationRefused(
             f"the scores are {distance:.2f} (Kolmogorov-Smirnov) from the present calibration's, "
             f"and {bound:.2f} is the most; the images look attacked, or are none that the model "
@@ -222,12 +248,13 @@ def _refuse_shifted(old: DecisionSpec, seen: Seen, bound: float) -> str:
     return f"The scores are {distance:.2f} (Kolmogorov-Smirnov) from those of that version."
 
 
-def _default_rate(fitted: dict[str, Fitted], asked: str | None, before: str | None) -> str:
+def _default_rate(thresholds: Thresholds, asked: str | None, before: str | None) -> str:
     """What was asked for, else what was before, else the first from 1 % on that was fitted."""
+    fitted = thresholds.fitted
     if asked is not None and asked not in fitted:
         raise CalibrationRefused(
-            f"these images give no threshold at the rate {asked}",
-            f"they give {', '.join(fitted)}; more images give lower ones",
+            f"these images give no threshold at the rate {asked}: {thresholds.left_out[asked]}",
+            f"they give {', '.join(fitted)}; more images, all natural, give lower ones",
         )
     for rate in (asked, before):
         if rate is not None and rate in fitted:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
+from math import nan
 from pathlib import Path
 from typing import Any, get_args
 
@@ -212,11 +213,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--max-shift",
-        type=float,
+        type=_share,
         default=MAX_SHIFT,
         metavar="DISTANCE",
-        help="from the scores of the present calibration, or share flagged where there is none; "
-        f"images beyond it are refused as attacked (default {MAX_SHIFT})",
+        help="of the scores from those of the present calibration, in [0, 1]; images beyond it are "
+        f"refused as attacked (default {MAX_SHIFT})",
+    )
+    command.add_argument(
+        "--max-flagged",
+        type=_share,
+        metavar="SHARE",
+        help="that Eq. 12 may flag, in [0, 1]; with more the images are refused as attacked "
+        "(default 0.05, or 5 times the false alarms of the model's evaluation where that is more)",
     )
     command.add_argument(
         "--data-name", default="own natural images", metavar="TEXT", help="what the images are"
@@ -228,6 +236,17 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=models)
     _add_settings(command, _MODEL_FLAGS)
     return parser
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1]; a bound that NaN or a negative number gives would be none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number in [0, 1]")
+    return value
 
 
 def _add_settings(command: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from service.scores import Labels, Scores
 
 RATES = ("0.001", "0.005", "0.01", "0.02", "0.05", "0.1")  # of false alarms, as people write them
 MIN_IMAGES = 100
+HIGHEST = 1 - 1e-6  # a threshold from here on flags nothing, whatever the score
 CONFIDENCE = 0.95
 
 Interval = tuple[float, float]
@@ -48,7 +49,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """By rate; a rate for which there were too few images is left out, with the reason."""
+    """By rate; a rate without a threshold that could flag is left out, with the reason."""
 
     fitted: dict[str, Fitted]
     left_out: dict[str, str]
@@ -64,11 +65,13 @@ def fit(
     """Thresholds of scores (n,), where the standard way gave the labels (n,).
 
     With `classes` each class 0 ... classes - 1 gets a threshold of its own; then every rate needs
-    enough images of every class.
+    enough images of every class. A rate whose threshold would be HIGHEST or more is left out: it
+    would switch the score off.
 
     Raises:
         Unfit: fewer than MIN_IMAGES or than any rate needs, a score that is no number in [0, 1],
-            one class only, or a class with too few images for the largest rate.
+            one class only, a class with too few images for the largest rate, or no rate whose
+            threshold could flag anything.
     """
     _check(scores, labels)
     ordered = np.sort(scores)
@@ -78,7 +81,10 @@ def fit(
     for rate in sorted(rates, key=Fraction):
         why = _too_few(ordered, by_class, rate)
         if why is None:
-            fitted[rate] = _fit_one(ordered, by_class, rate)
+            one = _fit_one(ordered, by_class, rate)
+            why = _flags_nothing(one, rate)
+        if why is None:
+            fitted[rate] = one
         else:
             left_out[rate] = why
     if not fitted:
@@ -177,6 +183,14 @@ def _too_few(ordered: Scores, by_class: list[Scores] | None, rate: str) -> str |
             f"of class {sizes.index(min(sizes))} there are {min(sizes)}"
         )
     return None
+
+
+def _flags_nothing(one: Fitted, rate: str) -> str | None:
+    """Why this threshold, or that of a class, is none."""
+    highest = max((one.value, *(one.per_class or ())))
+    if highest < HIGHEST:
+        return None
+    return f"a rate of {rate} would have the threshold {highest:g}, above which no score can be"
 
 
 def _fit_one(ordered: Scores, by_class: list[Scores] | None, rate: str) -> Fitted:

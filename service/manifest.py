@@ -174,6 +174,8 @@ class Histogram(_Closed):
             raise ValueError(f"{len(self.edges)} edges need {len(self.edges) - 1} counts")
         if any(low >= high for low, high in pairwise(self.edges)):
             raise ValueError("edges do not rise")
+        if not any(self.counts):
+            raise ValueError("counts hold no image")
         return self
 
 
@@ -216,6 +218,12 @@ class DecisionSpec(_Closed):
         by_rate = sorted(self.thresholds.items(), key=lambda pair: float(pair[0]))
         if any(low[1].value < high[1].value for low, high in pairwise(by_rate)):
             raise ValueError("a higher rate has a higher threshold")
+        for (_, low), (rate, high) in pairwise(by_rate):
+            both = zip(low.per_class or (), high.per_class or (), strict=False)
+            if any(one < other for one, other in both):
+                raise ValueError(
+                    f"per_class of rate {rate} has a higher threshold than a lower rate"
+                )
         return self
 
 
@@ -282,7 +290,7 @@ class Manifest(_Closed):
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a class name twice")
         for rate, threshold in self.decision.thresholds.items():
-            if threshold.per_class and len(threshold.per_class) != len(self.labels):
+            if threshold.per_class is not None and len(threshold.per_class) != len(self.labels):
                 raise ValueError(f"per_class of rate {rate} needs a value for each label")
         return self
 

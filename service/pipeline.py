@@ -77,7 +77,8 @@ class Pipeline:
     def __init__(self, catalogue: Catalogue, settings: Settings, metrics: Metrics) -> None:
         """
         Raises:
-            SettingsRefused: a model cannot follow the policy or the rate of the settings.
+            SettingsRefused: a model that answers where no version is named cannot follow the policy
+                or the rate of the settings. Another version may: who asks for it is refused then.
         """
         self.catalogue = catalogue
         self._default = Wish(settings.policy, settings.fpr)
@@ -95,7 +96,8 @@ class Pipeline:
         label = (model.name, str(model.version))
         spec = model.manifest.decision
         try:
-            check(spec, self._default)
+            if model is self.catalogue.find(model.name):
+                check(spec, self._default)
         except RequestError as error:
             raise SettingsRefused(
                 f"{model.name} version {model.version} cannot follow the settings: {error}",

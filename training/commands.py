@@ -118,6 +118,8 @@ def stress_command(parsed: argparse.Namespace) -> int:
     if parsed.autoattack_count is not None and not parsed.autoattack:
         raise ConfigError("--autoattack-count says nothing without --autoattack")
     subject = _subject(parsed)
+    folder = _out(parsed)
+    ready_folder(folder)
     own = subject.header.config.attack
     autoattack = tuple(text or own.eps for text in parsed.autoattack or ())
     chosen = asked + (setting.curve(own) if parsed.curve else ()) + autoattack
@@ -134,8 +136,6 @@ def stress_command(parsed: argparse.Namespace) -> int:
         batch_size=parsed.batch_size,
     )
     calibration = _calibration(parsed, subject)
-    folder = _out(parsed)
-    ready_folder(folder)
     console = Console()
     document = stress(subject, console, calibration=calibration.images)
     path = write(document, folder)

@@ -229,7 +229,9 @@ class Stress:
         }
 
     def _threat(self, subject: Subject, eps: str) -> ThreatModel:
-        return ThreatModel(norm=subject.header.config.attack.norm, eps=parse_eps(eps))
+        """`l2_sign` is a weak way to search the ball of l2; a stress test searches it well."""
+        norm = subject.header.config.attack.norm
+        return ThreatModel(norm="l2" if norm == "l2_sign" else norm, eps=parse_eps(eps))
 
     def _said(self, subject: Subject, attack: Attacker) -> Said:
         """What is said of the attacked images; random starts follow from seed and position."""

@@ -51,11 +51,6 @@ def _of_one_eps(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         _TOLERATED,
     )
     yield _at_most(
-        f"at eps {eps} strict passes no wrong label where the robust way was never turned",
-        result["strict_beyond_bound"],
-        0.0,
-    )
-    yield _at_most(
         f"at eps {eps} random noise fools no policy where the attacks do not, beyond chance",
         max(noise["alone"] for noise in result["noise"].values()),
         _NOISE,

@@ -84,7 +84,6 @@ def result(
     return figures | {
         "robust_accuracy": share(np.asarray(~turned)),
         "bound": metrics.share(np.asarray(turned)),
-        "strict_beyond_bound": metrics.share(np.asarray(found["strict"].fooled & ~turned)),
     }
 
 

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.errors import ModelRefused, ProviderAbsent
 from service.inference import infer
 from tests.service.conftest import MakeSettings
-from tests.service.toy import NATURAL, ToyFolder
+from tests.service.toy import NATURAL, ToyFolder, calibrated
 
 
 def test_service_runs_without_torch_or_training() -> None:
@@ -36,6 +36,19 @@ def test_settings_may_come_from_the_environment(
     monkeypatch.setenv("PARALLAX_MODELS", str(toy.root))
     monkeypatch.setenv("PARALLAX_PROVIDER", "cpu")
     assert create_app().state.pipeline.catalogue.default.name == "toy"
+
+
+def test_an_older_version_that_cannot_follow_the_settings_is_a_problem_of_its_own(
+    toy: ToyFolder, settings_of: MakeSettings
+) -> None:
+    ToyFolder(toy.root, version=2, changes={"decision": calibrated()}).write()
+    with TestClient(create_app(settings_of(policy="score"))) as client:
+        newest, older = (
+            client.post("/detect", params=params, content=NATURAL)
+            for params in ({}, {"version": 1})
+        )
+    assert (newest.status_code, newest.json()["policy"]) == (200, "score")
+    assert (older.status_code, older.json()["code"]) == (422, "policy-unavailable")
 
 
 def test_tampered_model_stops_the_start(toy: ToyFolder, settings_of: MakeSettings) -> None:

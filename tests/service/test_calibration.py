@@ -11,7 +11,7 @@ from service.conformal import fit
 from service.drift import binned
 from service.errors import CalibrationRefused, FileUnreadable
 from service.images import Limits
-from service.manifest import Manifest
+from service.manifest import DecisionSpec, Manifest
 from service.repository import load_model
 from tests.service.toy import (
     ATTACKED,
@@ -41,6 +41,7 @@ def seen(n: int = 1000, **changes: object) -> Seen:
         "flagged": np.zeros(n, np.bool_),
         "differ": np.zeros(n, np.bool_),
         "resized": 0,
+        "repeated": 0,
         "sha256": "1" * 64,
     }
     return Seen(**(values | changes))  # type: ignore[arg-type]  # of the right kinds above
@@ -81,6 +82,22 @@ def test_the_hash_is_of_the_files_in_any_order(toy: ToyFolder, tmp_path: Path) -
         examine(model, some, LIMITS).sha256 for some in (files, files[::-1], files[1:])
     )
     assert first == again != fewer
+
+
+def test_each_distinct_file_counts_once(toy: ToyFolder, tmp_path: Path) -> None:
+    files = natural_images(tmp_path / "natural", 120)
+    copies = [tmp_path / f"copy{number}.png" for number in range(3)]
+    for copy in copies:
+        copy.write_bytes(files[0].read_bytes())
+    model = load_model(toy.path, provider="cpu", threads=1)
+    once, again = (examine(model, some, LIMITS) for some in (files, [*copies, *files]))
+    assert (once.repeated, again.repeated) == (0, 3)
+    assert sorted(again.scores) == sorted(once.scores)
+    assert again.sha256 == once.sha256
+    kept = recalibrated(model.manifest, again, WANTED, NOW).decision.calibration
+    assert kept is not None
+    assert kept.n_images == 120
+    assert "3 files repeat another and were left out." in kept.notes
 
 
 def test_what_the_other_policies_do_to_these_images_is_noted(toy: ToyFolder) -> None:
@@ -141,15 +158,51 @@ def test_sets_that_cannot_calibrate(toy: ToyFolder, found: Seen, wanted: Wanted,
         recalibrated(toy_manifest(toy), found, wanted, NOW)
 
 
-def test_without_a_calibration_eq12_tells_attacked_images(toy: ToyFolder) -> None:
-    found = seen(flagged=np.arange(1000) < 301)
-    with pytest.raises(CalibrationRefused, match=r"Eq\. 12 flags 30% of the images"):
+@pytest.mark.parametrize("decision", [DecisionSpec(), calibrated()])
+@pytest.mark.parametrize(
+    ("alarms", "flagged", "said"),
+    [
+        ({}, 51, r"Eq\. 12 flags 5\.1% of the images, and 5\.0% is the most"),
+        ({"false_alarm_rate": 0.004}, 51, r"5\.0% is the most"),
+        ({"false_alarm_rate": 0.02}, 101, r"Eq\. 12 flags 10\.1% of the images, and 10\.0%"),
+    ],
+)
+def test_eq12_tells_attacked_images(
+    toy: ToyFolder, decision: DecisionSpec, alarms: dict[str, float], flagged: int, said: str
+) -> None:
+    toy.changes["decision"] = decision
+    toy.changes["evaluation"] = toy.manifest().evaluation.model_copy(update={"metrics": alarms})
+    found = seen(flagged=np.arange(1000) < flagged)
+    with pytest.raises(CalibrationRefused, match=said):
         recalibrated(toy.manifest(), found, WANTED, NOW)
-    wanted = Wanted(data_name="toys", max_shift=0.5)
-    assert recalibrated(toy.manifest(), found, wanted, NOW).decision.calibration is not None
+    with pytest.raises(CalibrationRefused, match="look attacked"):
+        recalibrated(toy.manifest(), found, Wanted(data_name="toys", max_flagged=np.nan), NOW)
+    for fewer, wanted in (
+        (seen(flagged=np.arange(1000) < flagged - 1), WANTED),
+        (found, Wanted(data_name="toys", max_flagged=0.2)),
+    ):
+        assert recalibrated(toy.manifest(), fewer, wanted, NOW).decision.thresholds
 
 
-@pytest.mark.parametrize("share", [0.35, 0.6, 1.0])
+def test_a_distance_is_refused_where_the_bound_is_no_number(toy: ToyFolder) -> None:
+    with pytest.raises(CalibrationRefused, match="Kolmogorov-Smirnov"):
+        recalibrated(toy_manifest(toy), seen(), Wanted(data_name="toys", max_shift=np.nan), NOW)
+
+
+def test_contamination_leaves_no_rate_that_flags_nothing(toy: ToyFolder) -> None:
+    """Attacked images too few to be refused, with the highest score: rates below their share go."""
+    found = seen()
+    found.scores[:40] = 1.0
+    decision = recalibrated(toy_manifest(toy), found, WANTED, NOW).decision
+    assert list(decision.thresholds) == ["0.05", "0.1"]
+    assert decision.fpr == "0.1"  # the old one's
+    assert decision.calibration is not None
+    assert any("Left out: a rate of 0.02 would have" in one for one in decision.calibration.notes)
+    with pytest.raises(CalibrationRefused, match=r"rate 0\.01: a rate of 0\.01 would have"):
+        recalibrated(toy_manifest(toy), found, Wanted(data_name="toys", fpr="0.01"), NOW)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.28, 0.6, 1.0])
 def test_attacked_images_among_natural_ones_are_refused(toy: ToyFolder, share: float) -> None:
     found = seen()
     found.scores[: int(share * 1000)] = 0.999
@@ -161,7 +214,7 @@ def test_unreadable_images_are_named(toy: ToyFolder, tmp_path: Path) -> None:
     files = natural_images(tmp_path / "natural", 3)
     for i in range(7):
         files.append(tmp_path / f"bad{i}.png")
-        files[-1].write_bytes(NATURAL[:-4])
+        files[-1].write_bytes(NATURAL[: -4 - i])
     model = load_model(toy.path, provider="cpu", threads=1)
     with pytest.raises(CalibrationRefused) as caught:
         examine(model, files, LIMITS)

@@ -272,7 +272,7 @@ def test_calibrate_writes_a_version_that_is_served(
     ("arguments", "status", "said"),
     [
         (["few"], 6, "50 images are too few"),
-        (["attacked"], 6, "Eq. 12 flags 100% of the images"),
+        (["attacked"], 6, "Eq. 12 flags 100.0% of the images"),
         (["cut"], 6, "cut (the image ends too early"),
         (["absent"], 1, "no such file or folder"),
         (["few", "--version", "9"], 2, "'toy' version 9 is not loaded"),
@@ -303,6 +303,17 @@ def test_calibrate_refuses_and_writes_nothing(
     assert said in error
     assert hint.startswith("hint: ")
     assert [path.name for path in toy.path.parent.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("flag", ["--max-shift", "--max-flagged"])
+@pytest.mark.parametrize("value", ["nan", "-0.1", "1.1", "inf", "much"])
+def test_a_bound_that_is_no_share_is_refused(
+    flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["calibrate", "images", "--model", "toy", f"{flag}={value}"])
+    assert left.value.code == 2
+    assert f"argument {flag}: '{value}' is no number in [0, 1]" in capsys.readouterr().err
 
 
 def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

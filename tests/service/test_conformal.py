@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from service.conformal import (
+    HIGHEST,
     MIN_IMAGES,
     RATES,
     Unfit,
@@ -29,8 +30,8 @@ def labels_of(n: int, classes: int = 2) -> NDArray[np.intp]:
 
 
 def unit(n: int) -> st.SearchStrategy[NDArray[Any]]:
-    """Scores, many of them equal."""
-    levels = st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1)
+    """Scores, many of them equal; none so high that it would be no threshold."""
+    levels = st.sampled_from([0.0, 0.25, 0.5, 0.99]) | st.floats(0, 0.99)
     return arrays(np.float64, (n,), elements=levels)
 
 
@@ -181,9 +182,26 @@ def test_each_class_has_its_threshold(scores: NDArray[np.float64]) -> None:
 
 def test_a_rate_that_a_class_is_too_small_for_is_left_out() -> None:
     labels = np.array([0] * 150 + [1] * 30)
-    found = fit(np.linspace(0, 1, 180), labels, classes=2)
+    found = fit(np.linspace(0, 0.9, 180), labels, classes=2)
     assert list(found.fitted) == ["0.05", "0.1"]
     assert "of class 1 there are 30" in found.left_out["0.02"]
+
+
+@pytest.mark.parametrize("highest", [1.0, HIGHEST])
+def test_a_threshold_that_flags_nothing_is_none(highest: float) -> None:
+    scores = np.linspace(0, 0.9, 1000)
+    scores[-30:] = highest
+    found = fit(scores, labels_of(1000))
+    assert list(found.fitted) == ["0.05", "0.1"]
+    assert list(found.left_out) == ["0.001", "0.005", "0.01", "0.02"]
+    assert f"threshold {highest:g}, above which" in found.left_out["0.02"]
+
+
+def test_nor_is_that_of_one_class() -> None:
+    scores, labels = np.linspace(0, 0.9, 1000), labels_of(1000)
+    scores[-30:] = np.where(labels[-30:] == 1, 1.0, 0.9)  # 15 of the 500 of class 1, 3 %
+    assert list(fit(scores, labels, classes=2).fitted) == ["0.05", "0.1"]
+    assert list(fit(scores, labels).fitted) == ["0.02", "0.05", "0.1"]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +211,7 @@ def test_a_rate_that_a_class_is_too_small_for_is_left_out() -> None:
         (np.zeros(200), np.ones(200, np.intp), None, "one and the same class"),
         (np.full(200, np.nan), labels_of(200), None, "no number"),
         (np.full(200, 1.5), labels_of(200), None, "no number"),
+        (np.ones(200), labels_of(200), None, "a rate of 0.1 would have the threshold 1"),
         (np.zeros(200), labels_of(200), 3, "every class; of class 2 there are 0"),
     ],
 )

@@ -90,6 +90,19 @@ def calibrated(thresholds: dict[str, Any], **histogram: list[Any]) -> dict[str, 
         ({"decision": calibrated({"0.01": FITTED | {"value": 0.1}, "0.05": FITTED})}, "higher"),
         ({"decision": calibrated({"0.01": FITTED | {"per_class": [0.5]}})}, "for each label"),
         ({"decision": calibrated({}, counts=[1])}, "3 edges need 2 counts"),
+        ({"decision": calibrated({"0.01": FITTED | {"per_class": []}})}, "for each label"),
+        (
+            {
+                "decision": calibrated(
+                    {
+                        "0.01": FITTED | {"per_class": [0.5, 0.4, 0.5]},
+                        "0.05": FITTED | {"per_class": [0.5, 0.5, 0.5]},
+                    }
+                )
+            },
+            "per_class of rate 0.05 has a higher threshold than a lower rate",
+        ),
+        ({"decision": calibrated({}, counts=[0, 0])}, "counts hold no image"),
         ({"decision": calibrated({}, edges=[0.0, 0.5, 0.5])}, "edges do not rise"),
         ({"decision": {"temperatures": {"robust": 0}}}, "decision.temperatures.robust"),
         ({"name": "", "version": 0}, "and 1 more"),

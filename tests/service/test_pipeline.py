@@ -16,6 +16,7 @@ from service.errors import (
     ImageRefused,
     InferenceFailed,
     Overloaded,
+    PolicyUnavailable,
     SettingsRefused,
     ShuttingDown,
 )
@@ -40,7 +41,9 @@ from tests.service.toy import (
 
 def pipeline_of(settings_of: MakeSettings, **options: Any) -> Pipeline:
     settings = settings_of(**options)
-    catalogue = load_catalogue(settings.models, provider="cpu", threads=1, default_model=None)
+    catalogue = load_catalogue(
+        settings.models, provider="cpu", threads=1, default_model=settings.default_model
+    )
     return Pipeline(catalogue, settings, Metrics(CollectorRegistry()))
 
 
@@ -243,6 +246,39 @@ def test_settings_that_a_model_cannot_follow(
 ) -> None:
     with pytest.raises(SettingsRefused, match=said):
         pipeline_of(settings_of, **options)
+
+
+def test_an_older_version_need_not_follow_the_settings(
+    toy: ToyFolder, settings_of: MakeSettings
+) -> None:
+    changes = {"decision": calibrated()}
+    ToyFolder(toy.root, version=2, changes=changes).write()
+    pipeline = pipeline_of(settings_of, policy="score", fpr=0.01)
+    assert pipeline.rule(pipeline.lane("toy", None), Wish()).fpr == 0.01
+    old = pipeline.lane("toy", 1)
+    with pytest.raises(PolicyUnavailable):
+        pipeline.rule(old, Wish())
+    assert pipeline.rule(old, Wish("eq12")).policy == "eq12"
+
+
+def test_a_pinned_version_must_follow_the_settings_and_a_newer_one_need_not(
+    toy: ToyFolder, settings_of: MakeSettings
+) -> None:
+    ToyFolder(toy.root, version=2, changes={"decision": calibrated()}).write()
+    with pytest.raises(SettingsRefused, match="toy version 1 cannot follow"):
+        pipeline_of(settings_of, policy="score", default_model="toy/1")
+    ToyFolder(toy.root, version=3).write()
+    assert pipeline_of(settings_of, policy="score", default_model="toy/2")
+
+
+def test_the_newest_version_of_every_name_must_follow_the_settings(
+    toy: ToyFolder, settings_of: MakeSettings
+) -> None:
+    toy.changes["decision"] = calibrated()
+    toy.write()
+    ToyFolder(toy.root, name="other").write()
+    with pytest.raises(SettingsRefused, match="other version 1 cannot follow"):
+        pipeline_of(settings_of, policy="score", default_model="toy")
 
 
 def test_a_default_rate_without_a_threshold(toy: ToyFolder, settings_of: MakeSettings) -> None:

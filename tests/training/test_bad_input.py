@@ -3,6 +3,7 @@
 All through the command line. What each module refuses besides is in its own tests.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.training import examinee
+from training import checkpoint, data
 from training.checkpoint import RUN_FILE, weights_digest
 from training.cli import main
 
@@ -333,6 +336,10 @@ def test_options(home: Path, arguments: str, said: str, capsys: pytest.CaptureFi
 @pytest.fixture
 def evaluated(home: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """With an evaluation that can be exported."""
+    path = home / "run" / RUN_FILE
+    saved = checkpoint.load(path)
+    digest = data.load(saved.header.config.data).train.digest()
+    checkpoint.save(path, replace(saved, header=replace(saved.header, data_sha256=digest)))
     assert main(["evaluate", str(home / "run"), *QUICK]) == 0
     capsys.readouterr()
     return home
@@ -386,12 +393,18 @@ def test_a_loss_that_diverges(home: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not list(run.glob("*.safetensors"))
 
 
-@pytest.fixture
-def full_disk(evaluated: Path) -> Iterator[Callable[[int], None]]:
-    """A file may hold so many bytes; what is written beyond them fails as on a full disk."""
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """A file may hold so many bytes; what is written beyond them fails as on a full disk.
+
+    Only within: the file that the tests themselves report to may be longer.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(
@@ -406,26 +419,25 @@ def full_disk(evaluated: Path) -> Iterator[Callable[[int], None]]:
 )
 def test_a_full_disk(
     evaluated: Path,
-    full_disk: Callable[[int], None],
     arguments: str,
     sizes: list[int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for size in sizes:
-        full_disk(size)
-        assert os.strerror(errno.EFBIG) in refused(evaluated, arguments, capsys)
+        with full_disk(size):
+            said = refused(evaluated, arguments, capsys)
+        assert os.strerror(errno.EFBIG) in said
 
 
 @pytest.mark.parametrize("size", [10, 300, 2000])
 def test_a_full_disk_in_training(
     home: Path,
-    full_disk: Callable[[int], None],
     size: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The curves are full first, then the log, then the checkpoint."""
-    full_disk(size)
-    assert main(["train", str(home / "tiny.toml"), "--run", str(home / "new")]) == 1
+    with full_disk(size):
+        assert main(["train", str(home / "tiny.toml"), "--run", str(home / "new")]) == 1
     printed = capsys.readouterr().err
     assert os.strerror(errno.EFBIG) in printed
     assert printed.count("\n") == 1

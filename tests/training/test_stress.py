@@ -19,6 +19,7 @@ from training.config import ConfigError, Norm
 from training.data import Images
 from training.stress import Stress
 from training.subject import Subject
+from training.threat import ThreatModel
 
 CLASSES = ("cat", "dog")
 SURE = 1 - 1 / (1 + math.exp(-0.3))  # the score of an image whose robust pixel is 0.3 away
@@ -185,9 +186,15 @@ def test_autoattack_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_autoattack_refuses_sign_steps() -> None:
-    settings = Stress(eps=("0.3",), autoattack=("0.3",))
     with pytest.raises(ConfigError, match="AutoAttack has no l2_sign"):
-        run(settings, of_norm("l2_sign", "0.3"))
+        AutoAttack(threat=ThreatModel(norm="l2_sign", eps=0.3), way="robust")
+
+
+def test_a_model_of_sign_steps_is_searched_in_its_ball() -> None:
+    """Sign steps are a weak way to search the ball of l2, so that l2 is what is tried."""
+    few = replace(SETTINGS, eps=("0.2",))
+    by_sign, by_l2 = (run(few, of_norm(norm, "0.2")) for norm in ("l2_sign", "l2"))
+    assert by_sign["results"] == by_l2["results"]
 
 
 def test_the_same_seed_gives_the_same_figures(document: dict[str, Any]) -> None:

@@ -21,5 +21,5 @@ def ablation(stages: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set_xticks(np.arange(len(names)), names)
     axes.set_ylabel("%")
     axes.set_ylim(min(0.0, *(100 * min(part.values()) for part in stages.values())), 105)
-    axes.legend(ncols=2, fontsize=8, loc="lower left")
+    figure.legend(ncols=2, fontsize=8, loc="outside upper center")
     return figure
