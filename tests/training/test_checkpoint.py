@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,7 +112,7 @@ def test_weights_only(path: Path) -> None:
     assert_equal(loaded.averaged, example().averaged)
 
 
-@pytest.mark.parametrize("function", ["write_bytes", "replace"])
+@pytest.mark.parametrize(("where", "function"), [(os, "fsync"), (Path, "replace")])
 @pytest.mark.parametrize(
     ("fault", "raised"),
     [(OSError(28, "No space"), OutputError), (KeyboardInterrupt(), KeyboardInterrupt)],
@@ -119,16 +120,18 @@ def test_weights_only(path: Path) -> None:
 def test_failure_leaves_the_old_file(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    where: object,
     function: str,
     fault: BaseException,
     raised: type[BaseException],
 ) -> None:
-    def fail(partial: Path, *arguments: object) -> None:
-        with partial.open("wb") as file:
-            file.write(b"half a")
+    """The draft is there when it fails: not yet safe on the disk, or not yet in its place."""
+
+    def fail(*arguments: object) -> None:
+        assert len(list(path.parent.iterdir())) == 2
         raise fault
 
-    monkeypatch.setattr(Path, function, fail)
+    monkeypatch.setattr(where, function, fail)
     with pytest.raises(raised, match=r"cannot write .*checkpoint\.safetensors: No space|^$"):
         save(path, example(step=8))
     monkeypatch.undo()

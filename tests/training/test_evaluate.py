@@ -159,7 +159,7 @@ def test_says_what_was_measured_on_what(document: dict[str, Any]) -> None:
         "threads": torch.get_num_threads(),
         "batches": 3 + 2 * 3 * 3,
     }
-    assert document["seconds"] > 0
+    assert 0 <= document["seconds"] < 60
     assert not any("finished" in note for note in document["notes"])
 
 
