@@ -24,7 +24,9 @@ from training.observed import Observed
 from training.threat import ThreatModel
 from training.three_way import Encoded, Logits, ThreeWayModel
 
-_TINY = 1e-6  # an input that never varies is left at 0
+_FLOOR = 0.1  # of the mean deviation: a unit that is dead in training must not shout when it wakes
+_TINY = 1e-6
+_LARGEST = 16.0  # logit of what was shown; a sigmoid in double precision is 1 beyond 37
 
 
 class Network(nn.Module):
@@ -47,6 +49,12 @@ class Network(nn.Module):
     def of(self, encoded: Encoded, logits: Logits) -> Tensor:
         """The same of what the model says of a batch."""
         return self(torch.cat((*encoded, *logits), dim=1))
+
+    @torch.no_grad()
+    def shrink(self, factor: float) -> None:
+        """All logits times `factor`."""
+        self.output.weight.mul_(factor)
+        self.output.bias.mul_(factor)
 
     def head(self) -> Head:
         """The weights as the service takes them."""
@@ -72,7 +80,11 @@ class Fit:
     seed: int = 0
 
     def __call__(self, natural: Sequence[Observed], attacked: Sequence[Observed]) -> Network:
-        """Train on the CPU: the network is small and its inputs are there already."""
+        """Train on the CPU: the network is small and its inputs are there already.
+
+        At the end its logits are scaled where they are so large that scores of 1 would tie, which
+        changes no order among images.
+        """
         groups = [(part, 0.0, 0.5 / len(natural)) for part in natural]
         groups += [(part, 1.0, 0.5 / len(attacked)) for part in attacked]
         x = torch.from_numpy(np.concatenate([inputs(part) for part, _, _ in groups]))
@@ -82,7 +94,9 @@ class Fit:
         )
         weight *= len(weight)
         predict.reseed(self.seed)
-        network = Network(x.mean(dim=0), x.std(dim=0).clamp_min(_TINY), self.hidden)
+        scale = x.std(dim=0)
+        scale = scale.clamp_min(max(_FLOOR * float(scale.mean()), _TINY))
+        network = Network(x.mean(dim=0), scale, self.hidden)
         steps = self.epochs * -(-len(x) // self.batch_size)
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=self.lr, weight_decay=self.weight_decay
@@ -95,6 +109,8 @@ class Fit:
                 loss.backward()
                 optimizer.step()
                 falling.step()
+        with torch.no_grad():
+            network.shrink(min(1.0, _LARGEST / float(network(x).abs().max())))
         return network.eval().requires_grad_(False)
 
 

@@ -1,5 +1,6 @@
 """The head: learns what can be learned, is the same in torch and numpy, and can be attacked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from service import scores
-from service.scores import Head, Temperature
+from service.scores import Features, Head, Temperature
 from tests.training.observations import observed, subject
 from training import arrays, detector
 from training.data import to_float
@@ -49,6 +50,17 @@ def test_the_same_seed_the_same_head(network: Network) -> None:
     assert again.output_bias == network.head().output_bias
 
 
+def test_scores_of_what_is_far_apart_do_not_tie() -> None:
+    """Trained for long on clouds that are easily told apart, on images far beyond them."""
+    long = replace(QUICK, hidden=16, epochs=300, weight_decay=0.0, lr=0.03)
+    network = long([clouds(-3)], [clouds(3)])
+    shown = torch.from_numpy(np.concatenate([detector.inputs(clouds(at)) for at in (-3, 3)]))
+    assert network(shown).abs().max() == pytest.approx(16.0)
+    scores = clouds(4, seed=7).score("head", Temperature(), network.head())
+    assert scores.max() < 1.0
+    assert len(np.unique(scores)) == len(scores)
+
+
 def test_a_small_group_weighs_as_much_as_a_large_one() -> None:
     """Ten attacked images at -1 against forty natural ones there: without weights they would lose.
 
@@ -57,6 +69,21 @@ def test_a_small_group_weighs_as_much_as_a_large_one() -> None:
     head = QUICK([clouds(-1, 40)], [clouds(-1, 10, seed=1)]).head()
     found = clouds(-1, 200, seed=2).score("head", Temperature(), head)
     assert 0.35 < np.median(found) < 0.65
+
+
+def test_an_input_that_wakes_does_not_decide_alone() -> None:
+    """A unit that is 0 in training and small on one natural image."""
+
+    def dead(one: Observed, value: float) -> Observed:
+        asleep = np.full((len(one), 1), value, dtype=np.float32)
+        return replace(one, features=Features(one.features.robust, asleep))
+
+    head = QUICK([dead(clouds(-1), 0.0)], [dead(clouds(1), 0.0)]).head()
+    natural = clouds(-1, seed=5)
+    asleep, awake = (
+        dead(natural, value).score("head", Temperature(), head) for value in (0.0, 0.02)
+    )
+    assert np.abs(awake - asleep).max() < 0.2
 
 
 def test_an_input_that_never_varies_is_harmless() -> None:
