@@ -6,13 +6,9 @@ name may hold slashes of its own (`linf:8/255:2/255:20`): names are read from th
 model and no figures.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from training import arrays
 from training.arrays import Arrays
@@ -63,11 +59,6 @@ class Answered:
             }
             for attacked in self.ways
         }
-
-
-def joined(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Arrays of consecutive batches as one, name by name."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def save(path: Path, answered: Answered) -> Path:

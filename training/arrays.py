@@ -6,9 +6,9 @@ The same arrays give the same bytes. Knows nothing of what the arrays are.
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 from training.files import write_bytes
 
 Arrays = Mapping[str, NDArray[Any]]
+Name = TypeVar("Name", bound=str)
+Number = TypeVar("Number", bound=np.generic)
 
 # What the reader raises for a file that is missing, cut short, altered or no npz at all.
 UNREADABLE = (
     *(OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
     *(NotImplementedError, RuntimeError),  # an altered byte may announce a method of compression
 )
+
+
+def joined(parts: Sequence[Mapping[Name, NDArray[Number]]]) -> dict[Name, NDArray[Number]]:
+    """Arrays of consecutive batches as one, name by name."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def write(path: Path, arrays: Arrays) -> None:

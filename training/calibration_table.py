@@ -1,11 +1,14 @@
 """A calibration as Markdown. Pure text from `calibration.json`; every table says whose images."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from training.checkpoint import short
-from training.markdown import table
+from training.markdown import interval, percent, table
 from training.score_choice import CLEAN, MIXED
+
+_percent, _interval = (partial(form, absent="-") for form in (percent, interval))
 
 _SCORES = {
     "disbelief": "disbelief: 1 - the robust way's probability of the non-robust way's label",
@@ -265,17 +268,6 @@ def _mixture(document: Mapping[str, Any]) -> list[str]:
 
 def _picture(plots: Mapping[str, str], name: str) -> list[str]:
     return [f"![{_CAPTIONS[name]}, test images]({plots[name]})", ""]
-
-
-def _percent(share: Mapping[str, Any], digits: int = 1) -> str:
-    return "-" if share["value"] is None else f"{100 * share['value']:.{digits}f}"
-
-
-def _interval(share: Mapping[str, Any], digits: int = 1) -> str:
-    if share["value"] is None:
-        return "-"
-    low, high = share["interval"]
-    return f"{_percent(share, digits)} ({100 * low:.{digits}f} to {100 * high:.{digits}f})"
 
 
 def _ends(interval: Sequence[float] | None) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from training.config import ConfigError, parse_eps
 from training.device import choose
 from training.predict import WAYS
-from training.subject import Subject, load
+from training.subject import Opened, Subject, open_checkpoint
 
 
 def train_command(parsed: argparse.Namespace) -> int:
@@ -56,7 +56,7 @@ def attack_command(parsed: argparse.Namespace) -> int:
     from training.craft import Craft
 
     asked = setting.parse(parsed.attack) if parsed.attack else None
-    subject = _subject(parsed)
+    subject = _drawn(parsed, _opened(parsed, parsed.checkpoint))
     chosen = asked or setting.usual(subject.header.config.attack)
     craft = Craft(attack=chosen, way=parsed.way, seed=parsed.seed, batch_size=parsed.batch_size)
     console = Console()
@@ -79,7 +79,7 @@ def evaluate_command(parsed: argparse.Namespace) -> int:
 
     asked = tuple(dict.fromkeys(setting.parse(text) for text in parsed.attack or ()))
     part = shard.parse(parsed.shard)
-    subject = _subject(parsed)
+    subject = _drawn(parsed, _opened(parsed, parsed.checkpoint))
     evaluation = Evaluation(
         attacks=asked or (setting.usual(subject.header.config.attack),),
         dataset=parsed.data_name,
@@ -117,7 +117,8 @@ def stress_command(parsed: argparse.Namespace) -> int:
         )
     if parsed.autoattack_count is not None and not parsed.autoattack:
         raise ConfigError("--autoattack-count says nothing without --autoattack")
-    subject = _subject(parsed)
+    opened = _opened(parsed, parsed.checkpoint)
+    subject = _drawn(parsed, opened)
     folder = _out(parsed)
     ready_folder(folder)
     own = subject.header.config.attack
@@ -135,7 +136,7 @@ def stress_command(parsed: argparse.Namespace) -> int:
         seed=parsed.seed,
         batch_size=parsed.batch_size,
     )
-    calibration = _calibration(parsed, subject)
+    calibration = opened.subject("calibration", count=None, seed=parsed.seed)
     console = Console()
     document = stress(subject, console, calibration=calibration.images)
     path = write(document, folder)
@@ -156,8 +157,7 @@ def report_command(parsed: argparse.Namespace) -> int:
     documents = [read(place) for place in parsed.evaluations]
     subject = None
     if parsed.model is not None:
-        parsed.checkpoint = parsed.model
-        subject = _subject(parsed)
+        subject = _drawn(parsed, _opened(parsed, parsed.model))
     report = Report(inversion=Inversion(steps=parsed.inversion_steps, seed=parsed.seed))
     console = Console()
     written = report(documents, parsed.out, subject, console)
@@ -176,8 +176,9 @@ def shift_command(parsed: argparse.Namespace) -> int:
         seed=parsed.seed,
         batch_size=parsed.batch_size,
     )
-    subject = _subject(parsed)
-    calibration = _calibration(parsed, subject)
+    opened = _opened(parsed, parsed.checkpoint)
+    subject = _drawn(parsed, opened)
+    calibration = opened.subject("calibration", count=None, seed=parsed.seed)
     folder = _out(parsed)
     ready_folder(folder)
     console = Console()
@@ -205,17 +206,8 @@ def calibrate_command(parsed: argparse.Namespace) -> int:
         seed=parsed.seed,
         batch_size=parsed.batch_size,
     )
-    subjects = {
-        split: load(
-            parsed.checkpoint,
-            split=split,
-            count=None,
-            seed=parsed.seed,
-            source=parsed.data,
-            device=choose(parsed.device),
-        )
-        for split in SPLITS
-    }
+    opened = _opened(parsed, parsed.checkpoint)
+    subjects = {split: opened.subject(split, count=None, seed=parsed.seed) for split in SPLITS}
     folder = _out(parsed)
     ready_folder(folder)
     console = Console()
@@ -245,7 +237,7 @@ def round_command(parsed: argparse.Namespace) -> int:
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
     from training import calibrate, checkpoint
-    from training.evaluate import JSON_FILE
+    from training.evaluation_document import JSON_FILE
     from training.export import export
 
     ways = [way for way in parsed.ways.split(",") if way]
@@ -293,27 +285,13 @@ def _out(parsed: argparse.Namespace) -> Path:
     return parsed.out or (place if place.is_dir() else place.parent)
 
 
-def _subject(parsed: argparse.Namespace) -> Subject:
-    return load(
-        parsed.checkpoint,
-        split=parsed.split,
-        count=parsed.count,
-        seed=parsed.seed,
-        source=parsed.data,
-        device=choose(parsed.device),
-    )
+def _opened(parsed: argparse.Namespace, place: Path) -> Opened:
+    return open_checkpoint(place, source=parsed.data, device=choose(parsed.device))
 
 
-def _calibration(parsed: argparse.Namespace, subject: Subject) -> Subject:
-    """The same model with all images of the calibration split, for thresholds."""
-    return load(
-        parsed.checkpoint,
-        split="calibration",
-        count=None,
-        seed=parsed.seed,
-        source=parsed.data,
-        device=subject.device,
-    )
+def _drawn(parsed: argparse.Namespace, opened: Opened) -> Subject:
+    """The images that the options ask for."""
+    return opened.subject(parsed.split, count=parsed.count, seed=parsed.seed)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

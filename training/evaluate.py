@@ -22,19 +22,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from training import answers, evaluation_document, evaluation_plots, evaluation_table, predict
 from training.answers import INPUTS, Answered, attacked_name, natural_name
-from training.arrays import Arrays
+from training.arrays import Arrays, joined
 from training.attacks.setting import AttackSetting
 from training.config import ConfigError, Way
 from training.data import Images, to_float
+from training.evaluation_document import STEM
 from training.files import OutputError, write_report
 from training.plots import style
 from training.scratch import Part, Scratch
 from training.shard import WHOLE, Shard
 from training.subject import Subject
 
-_STEM = "evaluation"
-JSON_FILE, TABLE_FILE, ANSWERS_FILE = f"{_STEM}.json", f"{_STEM}.md", "answers.npz"
-SCRATCH_FOLDER = f"{_STEM}.partial"
+TABLE_FILE, ANSWERS_FILE = f"{STEM}.md", "answers.npz"
+SCRATCH_FOLDER = f"{STEM}.partial"
 
 _PARTS_FORMAT = 1  # raise it where the answers of one setting change, so that none are mixed
 _COST: dict[Way, int] = {"standard": 2, "robust": 1, "nonrobust": 1}  # encoders a step runs
@@ -210,13 +210,13 @@ def write(document: dict[str, Any], answered: Answered, folder: Path) -> Path:
     drawn = evaluation_plots.draw(answered, document["attacks"])
     links = {}
     for name, caption in evaluation_plots.CAPTIONS.items():
-        path = folder / f"{_STEM}-{name}.svg"
+        path = folder / f"{STEM}-{name}.svg"
         if name in drawn:
             style.save(drawn[name], path)
             links[caption] = path.name
         else:
             _remove(path)
-    return write_report(folder, _STEM, document, evaluation_table.render(document, links))
+    return write_report(folder, STEM, document, evaluation_table.render(document, links))
 
 
 def _collected(subject: Subject, parts: Sequence[Part]) -> Collected:
@@ -229,7 +229,7 @@ def _collected(subject: Subject, parts: Sequence[Part]) -> Collected:
     for part in parts:
         groups.setdefault(tuple(part.arrays), []).append(part.arrays)
     for consecutive in groups.values():
-        arrays |= answers.joined(consecutive)
+        arrays |= joined(consecutive)
     return Collected(
         answered=Answered(arrays=arrays),
         makers=[part.notes["made_by"] for part in parts],

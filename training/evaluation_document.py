@@ -18,6 +18,9 @@ from training.checkpoint import current_commit
 from training.figures import Figures, measure
 from training.subject import Subject
 
+STEM = "evaluation"  # of the files that the stage leaves
+JSON_FILE = f"{STEM}.json"
+
 _FORMAT = 1
 _NOTES = (
     "Attacks are PGD with one random start, against the true label; the last iterate counts. They "

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.arrays import joined
 from training.attacks.pgd import PGD, frozen
 from training.checkpoint import CheckpointError
 from training.config import Way
@@ -59,11 +60,6 @@ def answer(model: ThreeWayModel, image: Tensor, ways: Sequence[Way]) -> Answers:
         if not np.isfinite(part).all():
             raise CheckpointError(f"the model's {way} way answers with numbers that are not finite")
     return answers
-
-
-def joined(parts: Sequence[Answers]) -> Answers:
-    """The answers of consecutive batches as one."""
-    return {way: np.concatenate([part[way] for part in parts]) for way in parts[0]}
 
 
 def reseed(*numbers: int) -> None:

@@ -18,6 +18,7 @@ from training import proposition, reproduction
 from training.config import ConfigError
 from training.data import to_float
 from training.errors import TrainingError
+from training.evaluation_document import JSON_FILE
 from training.figures import NAMES
 from training.files import write_text
 from training.gradients import loss_gradient, shown
@@ -30,8 +31,6 @@ from training.plots.features import pictures
 from training.predict import WAYS, examined
 from training.reproduction import Document
 from training.subject import Subject
-
-FILE = "evaluation.json"  # of a run's folder
 
 _EVALUATIONS = "evaluations"  # folder of what the rows are made of, beside the report
 _IMAGES = "images"  # folder of the pictures, beside the report
@@ -203,7 +202,7 @@ def read(place: Path) -> dict[str, Any]:
     Raises:
         ReportError: it cannot be read, is none, is of an older form, or not of test images.
     """
-    path = place / FILE if place.is_dir() else place
+    path = place / JSON_FILE if place.is_dir() else place
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         model = document["model"]

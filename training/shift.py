@@ -19,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from training import metrics, predict, shift_table
+from training.arrays import joined
 from training.checkpoint import current_commit
 from training.config import ConfigError
 from training.corruptions import CORRUPTIONS, SEVERITIES, corrupt, named
@@ -177,7 +178,7 @@ class Shift:
                 positions=subject.index[rows],
             )
             found.append(predict.answer(subject.model, to_float(pixels.to(subject.device)), WAYS))
-        return predict.joined(found)
+        return joined(found)
 
 
 def write(document: dict[str, Any], samples: Image.Image, folder: Path) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.checkpoint import short
-from training.markdown import table
+from training.markdown import interval, percent, table
 
 _ACCURACIES = {
     "accuracy_standard": "standard way right",
@@ -18,7 +18,7 @@ _MEAN = "mean over corruptions"
 def line(name: str, results: Sequence[Mapping[str, Any]]) -> str:
     """One corruption in a line, for a console."""
     parts = [
-        f"{words} {' '.join(_percent(result['figures'][figure]) for result in results)}"
+        f"{words} {' '.join(percent(result['figures'][figure]) for result in results)}"
         for figure, words in (
             ("false_alarm_rate", "false alarms"),
             ("accuracy_standard", "standard way right"),
@@ -84,7 +84,7 @@ def _figures(document: Mapping[str, Any]) -> dict[str, str]:
 def _by_severity(document: Mapping[str, Any]) -> list[str]:
     figures = _figures(document)
     rows = [
-        [str(severity), *(_interval(shares[figure]) for figure in figures)]
+        [str(severity), *(interval(shares[figure]) for figure in figures)]
         for severity, shares in [
             (0, document["natural"]),
             *((mean["severity"], mean["figures"]) for mean in document["means"]),
@@ -100,17 +100,8 @@ def _by_corruption(document: Mapping[str, Any], figure: str) -> list[str]:
         for result in document["results"]
     }
     rows = [
-        [name, *(_interval(shares[name, severity]) for severity in severities)]
+        [name, *(interval(shares[name, severity]) for severity in severities)]
         for name in document["settings"]["corruptions"]
     ]
-    rows.append([_MEAN, *(_interval(mean["figures"][figure]) for mean in document["means"])])
+    rows.append([_MEAN, *(interval(mean["figures"][figure]) for mean in document["means"])])
     return table(["severity", *map(str, severities)], rows)
-
-
-def _percent(share: Mapping[str, Any]) -> str:
-    return f"{100 * share['value']:.1f}"
-
-
-def _interval(share: Mapping[str, Any]) -> str:
-    low, high = share["interval"]
-    return f"{_percent(share)} ({100 * low:.1f} to {100 * high:.1f})"

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from training import metrics, predict, stress_checks, stress_table
 from training import stress_figures as figures
+from training.arrays import joined
 from training.attacks.adaptive import Answer
 from training.attacks.autoattack import AutoAttack
 from training.attacks.suite import OBLIVIOUS, alarms, noise, searches, suite
@@ -240,7 +241,7 @@ class Stress:
             predict.reseed(self.seed, position)
             attacked = attack(subject.model, to_float(batch.pixels), batch.label)
             found.append(predict.answer(subject.model, attacked, WAYS))
-        ways = predict.joined(found)
+        ways = joined(found)
         return Said.of(ways["standard"], ways["robust"], ways["nonrobust"])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from training.checkpoint import short
-from training.markdown import table
+from training.markdown import interval, percent, table
 
 _KINDS = ("correct", "fooled", "rejected")
 
@@ -12,9 +12,9 @@ _KINDS = ("correct", "fooled", "rejected")
 def line(result: Mapping[str, Any]) -> str:
     """One eps in a line, for a console."""
     fooled = ", ".join(
-        f"{policy} {_percent(found['fooled'])}" for policy, found in result["worst"].items()
+        f"{policy} {percent(found['fooled'])}" for policy, found in result["worst"].items()
     )
-    robust = _percent(result["robust_accuracy"])
+    robust = percent(result["robust_accuracy"])
     return f"eps {result['eps']}, in %: robust way {robust} right; fooled: {fooled}"
 
 
@@ -42,7 +42,7 @@ def render(document: Mapping[str, Any]) -> str:
         "",
         "![Fooled, held back and correct by eps](stress.svg)",
         "",
-        f"An attacker who only wants alarms gets {_percent(alarm['flagged'])} % of the natural "
+        f"An attacker who only wants alarms gets {percent(alarm['flagged'])} % of the natural "
         f"images flagged by Eq. 12 at eps {alarm['eps']}.",
         "",
         "## Correct, fooled, held back",
@@ -98,7 +98,7 @@ def _policies(document: Mapping[str, Any]) -> list[str]:
         [
             policy["name"],
             "" if policy["threshold"] is None else f"{policy['threshold']:.3g}",
-            _interval(natural[policy["name"]]["false_alarms"]),
+            interval(natural[policy["name"]]["false_alarms"]),
         ]
         for policy in document["policies"]
     ]
@@ -108,21 +108,21 @@ def _policies(document: Mapping[str, Any]) -> list[str]:
 
 def _headline(document: Mapping[str, Any]) -> list[str]:
     natural = document["natural"]
-    rows = [["0", "", *(_percent(found["fooled"]) for found in natural.values())]]
+    rows = [["0", "", *(percent(found["fooled"]) for found in natural.values())]]
     for result in document["results"]:
-        fooled = [_interval(found["fooled"]) for found in result["worst"].values()]
-        rows.append([result["eps"], _interval(result["robust_accuracy"]), *fooled])
+        fooled = [interval(found["fooled"]) for found in result["worst"].values()]
+        rows.append([result["eps"], interval(result["robust_accuracy"]), *fooled])
     return table(["eps", "robust way right", *natural], rows)
 
 
 def _triples(document: Mapping[str, Any]) -> list[str]:
     rows = [
-        ["0", policy, *(_interval(found[kind]) for kind in _KINDS), "", ""]
+        ["0", policy, *(interval(found[kind]) for kind in _KINDS), "", ""]
         for policy, found in document["natural"].items()
     ]
     for result in document["results"]:
         for policy, found in result["worst"].items():
-            shares = [_interval(found[kind]) for kind in (*_KINDS, "unfooled", "sound")]
+            shares = [interval(found[kind]) for kind in (*_KINDS, "unfooled", "sound")]
             rows.append([result["eps"], policy, *shares])
     return table(["eps", "policy", *_KINDS, "with detection", "sound"], rows)
 
@@ -137,8 +137,8 @@ def _oblivious(document: Mapping[str, Any]) -> list[str]:
                 [
                     result["eps"],
                     part,
-                    _percent(found["succeeded"]) if part == "successful" else "100.0",
-                    *(_percent(flagged[part]) for flagged in found["flagged"].values()),
+                    percent(found["succeeded"]) if part == "successful" else "100.0",
+                    *(percent(flagged[part]) for flagged in found["flagged"].values()),
                     "" if auroc is None else f"{100 * auroc:.2f}",
                 ]
             )
@@ -162,7 +162,7 @@ def _autoattack(document: Mapping[str, Any]) -> Iterable[str]:
     )
     yield ""
     ways = [way for way in found[0][1] if way != "n_images"]
-    rows = [[eps, *(_interval(auto[way]["accuracy"]) for way in ways)] for eps, auto in found]
+    rows = [[eps, *(interval(auto[way]["accuracy"]) for way in ways)] for eps, auto in found]
     yield from table(["eps", *(f"{way} way" for way in ways)], rows)
     yield ""
     for eps, auto in found:
@@ -176,11 +176,11 @@ def _alone(document: Mapping[str, Any]) -> list[str]:
     lines = []
     for result in document["results"]:
         rows = [
-            [name, *(_percent(shares["fooled"]) for shares in policies.values())]
+            [name, *(percent(shares["fooled"]) for shares in policies.values())]
             for name, policies in result["attacks"].items()
         ]
         noise = result["noise"].values()
-        rows.append(["(random noise, not an attack)", *(_percent(one["fooled"]) for one in noise)])
+        rows.append(["(random noise, not an attack)", *(percent(one["fooled"]) for one in noise)])
         lines += [
             f"## Fooled by each attack alone, eps {result['eps']}",
             "",
@@ -188,12 +188,3 @@ def _alone(document: Mapping[str, Any]) -> list[str]:
             "",
         ]
     return lines
-
-
-def _percent(share: Mapping[str, Any]) -> str:
-    return "" if share["value"] is None else f"{100 * share['value']:.1f}"
-
-
-def _interval(share: Mapping[str, Any]) -> str:
-    low, high = share["interval"]
-    return f"{_percent(share)} ({100 * low:.1f} to {100 * high:.1f})"

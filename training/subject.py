@@ -12,7 +12,7 @@ import torch
 from training import checkpoint, data
 from training.checkpoint import Header, shape_of
 from training.config import ConfigError, Way
-from training.data import DataError, Images, SplitName
+from training.data import DataError, Images, SplitName, Splits
 from training.objective import TRAINED_WAYS
 from training.three_way import ThreeWayModel
 
@@ -49,58 +49,71 @@ class Subject:
         return TRAINED_WAYS[self.header.config.method]
 
 
-def load(
-    path: Path,
-    *,
-    split: SplitName,
-    count: int | None,
-    seed: int,
-    source: str | None,
-    device: torch.device,
-) -> Subject:
-    """Read a checkpoint (the file, or the folder of its run) and the images it is examined on.
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A checkpoint's model and its data, read once, for a subject of any split."""
 
-    At most `count` images are drawn by `seed`, not taken from the front: a split may be sorted, and
-    the first half of MNIST's test images is easier than the second. `source` replaces the config's
-    data source, for data that has moved.
+    model: ThreeWayModel  # in eval mode, on `device`
+    device: torch.device
+    header: Header
+    source: str
+    splits: Splits
+
+    def subject(self, split: SplitName, *, count: int | None, seed: int) -> Subject:
+        """The model and images of one split.
+
+        At most `count` images are drawn by `seed`, not taken from the front: a split may be sorted,
+        and the first half of MNIST's test images is easier than the second.
+
+        Raises:
+            DataError: the data is of another shape or other classes, or its splits are not those
+                of the training.
+        """
+        header = self.header
+        if split != "test" and self.splits.train.digest() != header.data_sha256:
+            raise DataError(
+                f"{self.source} is cut otherwise than in training: its {split} split may hold "
+                "images that the model was trained on"
+            )
+        images = self.splits.named(split)
+        available = len(images)
+        if shape_of(images) != header.shape:
+            raise DataError(
+                f"{self.source} has {_size(shape_of(images))} images; "
+                f"the model takes {_size(header.shape)}"
+            )
+        if images.classes != header.classes:
+            raise DataError(f"{self.source} has other classes than the model was trained on")
+        index = choose(available, count, seed)
+        return Subject(
+            model=self.model,
+            device=self.device,
+            header=header,
+            source=self.source,
+            split=split,
+            images=images.take(torch.tensor(index)),
+            index=index,
+            available=available,
+        )
+
+
+def open_checkpoint(path: Path, *, source: str | None, device: torch.device) -> Opened:
+    """Read a checkpoint (the file, or the folder of its run) and its data.
+
+    `source` replaces the config's data source, for data that has moved.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        DataError: the data cannot be read, is of another shape or other classes, or its splits
-            are not those of the training.
+        DataError: the data cannot be read.
     """
     model, header = checkpoint.load_model(checkpoint.of(path), device)
     config = header.config.data
     if source is not None:
         config = dataclasses.replace(config, source=source)
     splits = data.load(config)
-    if split != "test" and splits.train.digest() != header.data_sha256:
-        raise DataError(
-            f"{config.source} is cut otherwise than in training: its {split} split may hold images "
-            "that the model was trained on"
-        )
-    images = splits.named(split)
-    available = len(images)
-    if shape_of(images) != header.shape:
-        raise DataError(
-            f"{config.source} has {_size(shape_of(images))} images; "
-            f"the model takes {_size(header.shape)}"
-        )
-    if images.classes != header.classes:
-        raise DataError(f"{config.source} has other classes than the model was trained on")
-    index = choose(available, count, seed)
     # This layout makes convolutions about half as fast again on a CPU and costs nothing elsewhere.
     model.to(memory_format=torch.channels_last)
-    return Subject(
-        model=model,
-        device=device,
-        header=header,
-        source=config.source,
-        split=split,
-        images=images.take(torch.tensor(index)),
-        index=index,
-        available=available,
-    )
+    return Opened(model=model, device=device, header=header, source=config.source, splits=splits)
 
 
 def choose(available: int, count: int | None, seed: int) -> tuple[int, ...]:

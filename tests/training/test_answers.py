@@ -69,9 +69,3 @@ def test_files_that_hold_no_answers(tmp_path: Path) -> None:
     np.savez(path, label=np.zeros(2))
     with pytest.raises(DataError, match="holds no answers"):
         answers.load(path)
-
-
-def test_joined_in_order() -> None:
-    parts = [{"a": np.array([1, 2]), "b": np.array([5])}, {"a": np.array([3]), "b": np.array([6])}]
-    joined = answers.joined(parts)
-    assert {name: array.tolist() for name, array in joined.items()} == {"a": [1, 2, 3], "b": [5, 6]}

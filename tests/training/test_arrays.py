@@ -52,3 +52,9 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):
         arrays.write(tmp_path / "file" / "a.npz", SOME)
+
+
+def test_joined_in_order() -> None:
+    parts = [{"a": np.array([1, 2]), "b": np.array([5])}, {"a": np.array([3]), "b": np.array([6])}]
+    joined = arrays.joined(parts)
+    assert {name: array.tolist() for name, array in joined.items()} == {"a": [1, 2, 3], "b": [5, 6]}

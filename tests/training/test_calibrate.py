@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,7 +156,8 @@ def test_command(
 ) -> None:
     """From options to files, on the model on paper."""
     made = subjects()
-    monkeypatch.setattr("training.commands.load", lambda path, *, split, **options: made[split])
+    opened = SimpleNamespace(subject=lambda split, **options: made[split])
+    monkeypatch.setattr("training.commands.open_checkpoint", lambda path, **options: opened)
     options = ["--count", "8", "--steps", "2", "--no-head", "--policy", "strict", "--fpr", "0.05"]
     out = tmp_path / "out"
     assert main(["calibrate", "any", "--out", str(out), *options, "--data-name", "Dots"]) == 0

@@ -26,7 +26,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(path: Path, count: int | None = None, source: str | None = None) -> subject.Subject:
-    return subject.load(path, split="test", count=count, seed=0, source=source, device=CPU)
+    return subject.open_checkpoint(path, source=source, device=CPU).subject(
+        "test", count=count, seed=0
+    )
 
 
 def test_the_whole_split(run: Path) -> None:
@@ -41,12 +43,16 @@ def test_the_whole_split(run: Path) -> None:
 def test_held_out_images_are_those_of_the_training(run: Path, tmp_path: Path) -> None:
     """Other images are cut otherwise, and what is held out there may have been trained on."""
     with pytest.raises(DataError, match="its calibration split may hold images"):
-        subject.load(run, split="calibration", count=None, seed=0, source=None, device=CPU)
+        subject.open_checkpoint(run, source=None, device=CPU).subject(
+            "calibration", count=None, seed=0
+        )
     header = checkpoint.load(run / "checkpoint.safetensors")
     digest = data.load(header.header.config.data).train.digest()
     path = tmp_path / "checkpoint.safetensors"
     checkpoint.save(path, replace(header, header=replace(header.header, data_sha256=digest)))
-    found = subject.load(path, split="calibration", count=None, seed=0, source=None, device=CPU)
+    found = subject.open_checkpoint(path, source=None, device=CPU).subject(
+        "calibration", count=None, seed=0
+    )
     assert len(found.images) == 1
 
 
@@ -109,3 +115,11 @@ def test_data_that_does_not_fit(run: Path, tmp_path: Path) -> None:
 def test_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot read"):
         load(tmp_path)
+
+
+def test_several_splits_of_one_reading(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = subject.open_checkpoint(run, source=None, device=CPU)
+    monkeypatch.setattr(data, "load", lambda config: pytest.fail("read twice"))
+    few, many = (opened.subject("test", count=count, seed=0) for count in (5, None))
+    assert (len(few.images), len(many.images)) == (5, 12)
+    assert few.model is many.model
