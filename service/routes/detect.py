@@ -11,8 +11,9 @@ from starlette.responses import Response
 from service.answers import classification, detection
 from service.connection import while_connected
 from service.errors import ParameterRefused, RequestError
+from service.lanes import Lane
 from service.openapi import image_body, problem_responses
-from service.pipeline import Examined, Lane, Pipeline
+from service.pipeline import Examined, Pipeline
 from service.policies import Wish
 from service.problems import problem
 from service.schemas import (
