@@ -42,9 +42,10 @@ from service.errors import (
     StartupError,
 )
 from service.images import Limits, Upload
+from service.lanes import Lane
 from service.manifest import Policy
 from service.metrics import Metrics
-from service.pipeline import Lane, Pipeline
+from service.pipeline import Pipeline
 from service.policies import Rule, Wish
 from service.problems import problem
 from service.repository import Catalogue, Model, folders, load_catalogue, load_model

@@ -79,7 +79,7 @@ def test_a_client_that_hangs_up_is_counted_not_logged(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
     app = create_app(settings_of())
 
     async def scenario() -> None:

@@ -192,7 +192,7 @@ def test_a_failed_run_is_told_for_each_image(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.pipeline.infer", lambda model, batch: [])
+    monkeypatch.setattr("service.lanes.infer", lambda model, batch: [])
     assert cli.main(["detect", str(images["natural"]), *flags]) == 1
     assert "refused    inference-failed: the model could not be run" in capsys.readouterr().out
 
