@@ -92,7 +92,8 @@ def serve(flags: dict[str, Any]) -> int:
             print(f"  model {described(model)}{default}")
         sys.stdout.flush()
         config = uvicorn.Config(
-            app,
+            app,  # on uvloop and httptools, which uvicorn takes where they are installed
+            ws="none",
             log_config=None,
             access_log=settings.access_log,
             server_header=False,
