@@ -1,7 +1,7 @@
 """How many of the latest images were flagged: the number an operator's alert looks at.
 
 A sliding window of coarse slots, so memory does not grow with traffic. Knows neither thresholds nor
-who is told; the rate is exposed as a gauge, and rules on it belong to the monitoring system.
+who is told; the share is exposed as a gauge, and rules on it belong to the monitoring system.
 """
 
 import time
@@ -20,7 +20,7 @@ class _Slot:
 
 
 class RateMonitor:
-    """Share of flagged images over the last `window_s` seconds, exact to a sixtieth of it."""
+    """Flagged images among those of the last `window_s` seconds, exact to a sixtieth of it."""
 
     def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._slot_s = window_s / _SLOTS
@@ -35,9 +35,8 @@ class RateMonitor:
         self._slots[-1].images += 1
         self._slots[-1].flagged += flagged
 
-    def rate(self) -> float:
-        """Flagged / all in the window, [0, 1]; 0 where it is empty."""
+    def counts(self) -> tuple[int, int]:
+        """Flagged images in the window, and all; those of several monitors can be added."""
         oldest = int(self._clock() / self._slot_s) - _SLOTS
         recent = [slot for slot in tuple(self._slots) if slot.number > oldest]
-        images = sum(slot.images for slot in recent)
-        return sum(slot.flagged for slot in recent) / images if images else 0.0
+        return sum(slot.flagged for slot in recent), sum(slot.images for slot in recent)

@@ -10,7 +10,7 @@ Knows scores; neither models nor who looks at the numbers.
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import nan
 
 import numpy as np
@@ -76,14 +76,19 @@ class DriftMonitor:
         self._places.append(place)
         self._observed[place] += 1
 
-    def stability_index(self) -> float:
-        """NaN where the window holds fewer than WINDOW_LEAST scores."""
-        return stability_index(self._expected, self._observed) if self._enough else nan
+    def parts(self) -> list[float]:
+        """The reference's counts, then the window's; those of several monitors can be added."""
+        return [*self._expected.tolist(), *self._observed.tolist()]
 
-    def ks_distance(self) -> float:
-        """NaN where the window holds fewer than WINDOW_LEAST scores."""
-        return ks_distance(self._expected, self._observed) if self._enough else nan
 
-    @property
-    def _enough(self) -> bool:
-        return len(self._places) >= WINDOW_LEAST
+def of_parts(
+    distance: Callable[[Counts, Counts], float], monitors: int, parts: Sequence[float]
+) -> float:
+    """A distance of all windows together from the one reference, of the sums of monitors' parts.
+
+    NaN where the windows hold fewer than WINDOW_LEAST scores.
+    """
+    expected, observed = np.asarray(parts).round().astype(np.int64).reshape(2, -1)
+    if observed.sum() < WINDOW_LEAST:
+        return nan
+    return distance(expected // monitors, observed)

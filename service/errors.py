@@ -2,6 +2,7 @@
 
     environment, flags > settings > model folder > session > address > serving          StartupError
                   SettingsRefused  ModelRefused  ProviderAbsent  AddressUnusable
+                                                      several processes: MetricsUnwritable, WorkerEnded
 
     files of a command line > calibration > new model folder                          StartupError
     FileUnreadable            CalibrationRefused, VersionUnwritable
@@ -37,7 +38,7 @@ class ParallaxError(Exception):
 class StartupError(ParallaxError):
     """The service cannot start. `hint` says what to do about it, `exit_status` is the shell's."""
 
-    exit_status: ClassVar[int] = 1
+    exit_status: int = 1
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -85,6 +86,28 @@ class AddressUnusable(StartupError):
             f"cannot listen on {host}:{port} ({reason})",
             "choose another with --port or --host, or stop the process that holds it",
         )
+
+
+class MetricsUnwritable(StartupError):
+    """Several workers, and no room for the files in which their metrics add up."""
+
+    exit_status = 7
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"no room for the metrics of several workers ({reason})",
+            "make room in /dev/shm or the temporary directory, or serve with one worker",
+        )
+
+
+class WorkerEnded(StartupError):
+    """A worker cannot start. What it said is said again; its exit status becomes the service's."""
+
+    exit_status = 8
+
+    def __init__(self, message: str, hint: str, exit_status: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.exit_status = exit_status or type(self).exit_status
 
 
 class FileUnreadable(StartupError):

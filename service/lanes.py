@@ -94,5 +94,5 @@ class Lanes:
         self._metrics.model_info.labels(
             *label, session.provider, session.threads, is_default, digest
         ).set(1)
-        self._metrics.pending.labels(*label).set_function(lambda: lane.batcher.pending)
+        self._metrics.pending.watch(label, lambda: (lane.batcher.pending,))
         return lane

@@ -1,10 +1,13 @@
 """Every metric of the service, declared here and nowhere else, on a registry of the caller's.
 
 Label sets are bounded: endpoints and outcomes by the code, models by what is loaded, class names by
-`metric_classes`. Knows numbers only; who observes them decides what they mean.
+`metric_classes`. Where several processes serve, each shows the metrics of all. Knows numbers only;
+who observes them decides what they mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,6 +17,12 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from service.drift import ks_distance, of_parts, stability_index
+from service.gauges import Parts, SumGauge
+from service.metric_files import MetricFiles
 
 OTHER = "other"
 
@@ -27,11 +36,13 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """One instance an app, with a fresh registry each."""
+    """One instance an app, with a fresh registry each.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    `files` are those of all processes where there are several; this one must have adopted them.
+    """
+
+    def __init__(self, registry: CollectorRegistry, files: MetricFiles | None = None) -> None:
         self.registry = registry
-        ProcessCollector(registry=registry)
         self.requests = Counter(
             "parallax_requests_total",
             "Requests by route and outcome (ok, or the code of the problem)",
@@ -77,54 +88,163 @@ class Metrics:
             buckets=_SIZES,
             registry=registry,
         )
-        self.pending = Gauge(
+        self.pending = SumGauge(
             "parallax_pending_images",
             "Images admitted and not yet answered",
             _MODEL,
+            _sum,
             registry=registry,
         )
-        self.adversarial_rate = Gauge(
+        self.adversarial_rate = SumGauge(
             "parallax_adversarial_rate",
             "Share of flagged images in the alert window; 0 where there were none",
             _MODEL,
+            _share,
             registry=registry,
         )
-        self.alarm_rate = Gauge(
+        self.alarm_rate = SumGauge(
             "parallax_alarm_rate",
             "Share of images not accepted in the alert window, by policy and target rate",
             (*_MODEL, "policy", "fpr"),
+            _share,
             registry=registry,
         )
         self.promised_rate = Gauge(
             "parallax_promised_alarm_rate",
             "Share of natural images that the score flags: target, and ends of its 95 % interval",
             (*_MODEL, "fpr", "bound"),
+            multiprocess_mode="livemax",
             registry=registry,
         )
-        self.score_stability = Gauge(
+        self.score_stability = SumGauge(
             "parallax_score_stability_index",
             "Population stability index of the latest scores against the calibration's",
             _MODEL,
+            partial(of_parts, stability_index),
             registry=registry,
         )
-        self.score_distance = Gauge(
+        self.score_distance = SumGauge(
             "parallax_score_ks_distance",
             "Kolmogorov-Smirnov distance of the latest scores from the calibration's",
             _MODEL,
+            partial(of_parts, ks_distance),
             registry=registry,
         )
         self.model_info = Gauge(
             "parallax_model_info",
             "1 for each loaded model, with what it runs on",
             (*_MODEL, "provider", "threads", "default", "sha256"),
+            multiprocess_mode="livemax",
             registry=registry,
         )
+        self.workers = Gauge(
+            "parallax_workers",
+            "Processes that answer requests",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.restarts = Counter(
+            "parallax_worker_restarts_total",
+            "Workers that ended and were replaced",
+            registry=registry,
+        )
+        self._sums = (
+            *(self.pending, self.adversarial_rate, self.alarm_rate),
+            *(self.score_stability, self.score_distance),
+        )
+        self._process: _ProcessShare | None = None
+        self._shown = registry
+        if files is None:
+            ProcessCollector(registry=registry)
+        else:
+            self._process = _ProcessShare(registry)
+            self._shown = CollectorRegistry()
+            self._shown.register(_Merged(registry, self._sums, files))
+
+    @property
+    def shared(self) -> bool:
+        """Whether there are other processes, so that `refresh` is needed from time to time."""
+        return self._process is not None
+
+    def refresh(self) -> None:
+        """Leave for the other processes what this one must be asked for, if there are any."""
+        if self._process is not None:
+            self._process.refresh()
+            for gauge in self._sums:
+                gauge.refresh()
 
     def exposition(self) -> bytes:
-        """Prometheus text format."""
-        return generate_latest(self.registry)
+        """Prometheus text format, of all processes."""
+        self.refresh()
+        return generate_latest(self._shown)
 
 
 def bounded(label: int, names: Sequence[str], classes: int) -> str:
     """Class name for a metric label; OTHER from the index `classes` on."""
     return names[label] if label < classes else OTHER
+
+
+def _sum(processes: int, parts: Parts) -> float:
+    return parts[0]
+
+
+def _share(processes: int, parts: Parts) -> float:
+    """Of flagged images, and all."""
+    flagged, images = parts
+    return flagged / images if images else 0.0
+
+
+class _ProcessShare:
+    """The library's `process_*` metrics of this process, in values that add up over all of them."""
+
+    _MODES: Mapping[str, Literal["livemin", "livesum"]] = {"process_start_time_seconds": "livemin"}
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._collector = ProcessCollector(registry=None)
+        self._gauges: dict[str, Gauge] = {}
+        self._counters: dict[str, Counter] = {}
+        self._counted: dict[str, float] = {}  # by this process; its predecessors' stays in the sum
+        for family in self._collector.collect():
+            if family.type == "counter":
+                self._counters[family.name] = Counter(
+                    family.name, family.documentation, registry=registry
+                )
+            else:
+                self._gauges[family.name] = Gauge(
+                    family.name,
+                    family.documentation,
+                    multiprocess_mode=self._MODES.get(family.name, "livesum"),
+                    registry=registry,
+                )
+
+    def refresh(self) -> None:
+        for family in self._collector.collect():
+            (sample,) = family.samples
+            if family.name in self._gauges:
+                self._gauges[family.name].set(sample.value)
+            elif family.name in self._counters:
+                more = sample.value - self._counted.get(family.name, 0.0)
+                self._counters[family.name].inc(max(0.0, more))
+                self._counted[family.name] = sample.value
+
+
+class _Merged(Collector):
+    """What is declared, with the values of all processes."""
+
+    def __init__(
+        self, declared: CollectorRegistry, sums: Sequence[SumGauge], files: MetricFiles
+    ) -> None:
+        self._declared = declared
+        self._sums = {gauge.name: gauge for gauge in sums}
+        self._files = files
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._files.collect()
+        for family in self._declared.collect():
+            if family.name in self._sums:
+                gauge = self._sums[family.name]
+                yield gauge.made_of(found.get(gauge.parts_name))
+            else:
+                everywhere = found.get(family.name)
+                family.samples = everywhere.samples if everywhere else []
+                yield family

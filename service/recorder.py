@@ -33,13 +33,13 @@ class Recorder:
         if spec.calibration is not None:
             reference = spec.calibration.histogram
             self._drift = DriftMonitor(reference.edges, reference.counts, settings.drift_window)
-            metrics.score_stability.labels(*self._label).set_function(self._drift.stability_index)
-            metrics.score_distance.labels(*self._label).set_function(self._drift.ks_distance)
+            metrics.score_stability.watch(self._label, self._drift.parts)
+            metrics.score_distance.watch(self._label, self._drift.parts)
         for rate, threshold in spec.thresholds.items():
             low, high = threshold.interval
             for bound, value in (("low", low), ("target", float(rate)), ("high", high)):
                 metrics.promised_rate.labels(*self._label, rate, bound).set(value)
-        metrics.adversarial_rate.labels(*self._label).set_function(self._monitor.rate)
+        metrics.adversarial_rate.watch(self._label, self._monitor.counts)
 
         self._decode = metrics.stage.labels("decode")
         self._queue = metrics.stage.labels("queue")
@@ -81,6 +81,5 @@ class Recorder:
         key = (rule.policy, NO_RATE if rule.fpr is None else str(rule.fpr))
         if key not in self._alarms:
             self._alarms[key] = RateMonitor(self._alert_window_s)
-            gauge = self._metrics.alarm_rate.labels(*self._label, *key)
-            gauge.set_function(self._alarms[key].rate)
+            self._metrics.alarm_rate.watch((*self._label, *key), self._alarms[key].counts)
         return self._alarms[key]

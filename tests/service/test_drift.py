@@ -1,6 +1,7 @@
 """Distances by hand, on scores of known distributions, and over a window."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from service.drift import (
     WINDOW_LEAST,
+    Counts,
     DriftMonitor,
     binned,
     histogram,
     ks_distance,
+    of_parts,
     stability_index,
 )
 from service.manifest import Histogram
@@ -74,17 +77,34 @@ def monitor_of(scores: NDArray[Any], window: int = 1000) -> DriftMonitor:
     return DriftMonitor(*histogram(scores), window)
 
 
+def told(monitor: DriftMonitor, distance: Callable[[Counts, Counts], float]) -> float:
+    return of_parts(distance, 1, monitor.parts())
+
+
+def test_windows_of_several_monitors_are_one() -> None:
+    random = np.random.default_rng(0)
+    reference, scores = random.beta(0.3, 3, 500), random.beta(1, 3, 400)
+    monitors = [monitor_of(reference) for _ in range(3)]
+    for place, score in enumerate(scores):
+        monitors[place % 2].add(score)
+    sums = np.sum([monitor.parts() for monitor in monitors], axis=0).tolist()
+    edges, expected = histogram(reference)
+    together = np.array(expected), binned(scores, edges)
+    for distance in (stability_index, ks_distance):
+        assert of_parts(distance, 3, sums) == distance(*together)
+
+
 def test_the_same_images_are_near_and_others_are_far() -> None:
     random = np.random.default_rng(0)
     monitor = monitor_of(random.beta(0.3, 3, 5000))
     for score in random.beta(0.3, 3, 1000):
         monitor.add(score)
-    assert monitor.stability_index() < 0.05
-    assert monitor.ks_distance() < 0.06
+    assert told(monitor, stability_index) < 0.05
+    assert told(monitor, ks_distance) < 0.06
     for score in random.beta(1, 3, 1000):
         monitor.add(score)
-    assert monitor.stability_index() > 0.25
-    assert monitor.ks_distance() > 0.25
+    assert told(monitor, stability_index) > 0.25
+    assert told(monitor, ks_distance) > 0.25
 
 
 def test_attacked_images_among_natural_ones_show_as_their_share() -> None:
@@ -92,17 +112,17 @@ def test_attacked_images_among_natural_ones_show_as_their_share() -> None:
     monitor = monitor_of(random.beta(0.3, 3, 5000))
     for score in np.concatenate((random.beta(0.3, 3, 800), np.full(200, 0.999))):
         monitor.add(score)
-    assert monitor.ks_distance() == pytest.approx(0.2, abs=0.04)
+    assert told(monitor, ks_distance) == pytest.approx(0.2, abs=0.04)
 
 
 def test_few_scores_say_nothing() -> None:
     monitor = monitor_of(np.linspace(0, 1, 200))
     for _ in range(WINDOW_LEAST - 1):
         monitor.add(0.5)
-    assert math.isnan(monitor.stability_index())
-    assert math.isnan(monitor.ks_distance())
+    assert math.isnan(told(monitor, stability_index))
+    assert math.isnan(told(monitor, ks_distance))
     monitor.add(0.5)
-    assert monitor.ks_distance() > 0.4
+    assert told(monitor, ks_distance) > 0.4
 
 
 @given(SCORES, st.integers(100, 200))
@@ -113,4 +133,4 @@ def test_the_window_holds_the_latest(scores: NDArray[Any], window: int) -> None:
         monitor.add(score)
     edges, expected = histogram(reference)
     latest = np.concatenate((scores, scores))[-window:]
-    assert monitor.ks_distance() == ks_distance(np.array(expected), binned(latest, edges))
+    assert told(monitor, ks_distance) == ks_distance(np.array(expected), binned(latest, edges))
