@@ -3,6 +3,7 @@
 The only place where all rooms meet. Knows nothing of addresses or processes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,8 +25,13 @@ _ABOUT = """Two encoders look at the same image: one learned the features that s
 perturbation, one the features that do not. Where they disagree, somebody moved the image."""
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+_FRESH_S = 1.0  # how old a worker's part of a gauge may be
+
+
+def create_app(settings: Settings | None = None, metrics: Metrics | None = None) -> FastAPI:
     """An app with verified, warm models and metrics of its own; settings default to the variables.
+
+    Whoever stops it says so in `app.state.stopping`, and it is not ready any more.
 
     Raises:
         StartupError: a setting, a model folder or the execution provider is not usable.
@@ -39,15 +45,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for model in catalogue:
         model.session.warm_up(INPUT, model.manifest.input.shape, (1, settings.max_batch))
-    metrics = Metrics(CollectorRegistry())
+    metrics = metrics or Metrics(CollectorRegistry())
     pipeline = Pipeline(catalogue, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await pipeline.start()
+        metrics.workers.set(1)
+        refreshing = asyncio.create_task(_refresh(metrics))
         try:
             yield
         finally:
+            refreshing.cancel()
             await pipeline.close()
 
     app = FastAPIOffline(  # whose /docs asks no host but this one
@@ -61,8 +70,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     hot = HotRoutes()
     app.include_router(detect.router(pipeline, settings.max_images, hot))
-    app.include_router(health.router(pipeline, metrics))
     app.state.pipeline = pipeline
+    app.state.stopping = False
+    told_here = metrics if settings.metrics_port is None else None
+    app.include_router(health.router(pipeline, told_here, lambda: bool(app.state.stopping)))
     problems.install(app, metrics)
     app.add_middleware(
         Edge,
@@ -74,3 +85,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         on_error=problems.handler(metrics),
     )
     return app
+
+
+async def _refresh(metrics: Metrics) -> None:
+    """Where other processes show this one's gauges too."""
+    while metrics.shared:
+        metrics.refresh()
+        await asyncio.sleep(_FRESH_S)

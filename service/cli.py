@@ -7,21 +7,21 @@ for people; `--json` is for programs.
 import argparse
 import asyncio
 import json
-import logging
+import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from math import nan
 from pathlib import Path
 from typing import Any, get_args
 
-import uvicorn
 from prometheus_client import CollectorRegistry
 
-from service import __version__
+from service import __version__, supervisor
 from service.answers import detection
 from service.app import create_app
 from service.calibration import (
@@ -33,7 +33,6 @@ from service.calibration import (
 )
 from service.conformal import RATES
 from service.errors import (
-    AddressUnusable,
     FileUnreadable,
     ModelRefused,
     ModelUnknown,
@@ -41,24 +40,29 @@ from service.errors import (
     SettingsRefused,
     StartupError,
 )
+from service.exporter import exported
 from service.images import Limits, Upload
 from service.lanes import Lane
+from service.listeners import listen
 from service.manifest import Policy
+from service.metric_files import metric_files
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.policies import Rule, Wish
 from service.problems import problem
 from service.repository import Catalogue, Model, folders, load_catalogue, load_model
 from service.schemas import Detection, Refusal
+from service.server import Server, configure_logging
 from service.settings import Settings, load_settings
-from service.tables import calibrated, described, table
+from service.supervisor import Supervisor
+from service.tables import calibrated, described, served, table
+from service.tls import tls_options
 from service.versions import write_version
 
 _MODEL_FLAGS = ("models", "provider", "threads")
 _DETECT_FLAGS = (*_MODEL_FLAGS, "default_model", "max_batch", "max_image_bytes", "max_pixels")
 _CALIBRATE_FLAGS = (*_MODEL_FLAGS, "max_image_bytes", "max_pixels")
 _NO_DEADLINE_MS = 86_400_000.0  # nobody waits at a socket
-_BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,31 +81,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(flags: dict[str, Any]) -> int:
     """Load, listen, answer until a signal comes."""
     settings = load_settings(flags)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the lines below say it better
-    with _listener(settings.host, settings.port) as listener:
-        app = create_app(settings)
-        catalogue: Catalogue = app.state.pipeline.catalogue
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"parallax {__version__} on http://{shown}:{port} (documentation at /docs)")
-        for model in catalogue:
-            default = ", default" if model is catalogue.default else ""
-            print(f"  model {described(model)}{default}")
-        sys.stdout.flush()
-        config = uvicorn.Config(
-            app,  # on uvloop and httptools, which uvicorn takes where they are installed
-            ws="none",
-            log_config=None,
-            access_log=settings.access_log,
-            server_header=False,
-            timeout_keep_alive=settings.keep_alive_s,
-            timeout_graceful_shutdown=settings.grace_s,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+    if settings.workers > 1 and sys.platform == "win32":
+        raise SettingsRefused("setting workers: Windows has one only", "leave it out")
+    configure_logging(settings)
+    tls_options(settings)  # refused before a model is loaded
+    with listen(settings.host, settings.port, settings.workers) as listeners:
+        if settings.workers == 1:
+            _serve_alone(settings, listeners[0])
+            return 0
+        with (
+            metric_files(supervisor.names(settings)) as files,
+            files.adopted(supervisor.PARENT),
+        ):
+            metrics = Metrics(CollectorRegistry(), files)
+            with _exported(settings, metrics) as address:
+                greet = partial(_greet, settings, listeners[0].getsockname(), address)
+                ended_by = Supervisor(settings, listeners, files, metrics, greet).run()
+    signal.raise_signal(ended_by)  # as it would have ended by itself
     return 0
+
+
+def _serve_alone(settings: Settings, listener: socket.socket) -> None:
+    metrics = Metrics(CollectorRegistry())
+    with _exported(settings, metrics) as address:
+        app = create_app(settings, metrics)
+        _greet(settings, listener.getsockname(), address, served(app.state.pipeline.catalogue))
+        Server(app, settings).run(sockets=[listener])
+
+
+def _exported(
+    settings: Settings, metrics: Metrics
+) -> AbstractContextManager[tuple[str, int] | None]:
+    if settings.metrics_port is None:
+        return nullcontext()
+    host = settings.metrics_host or settings.host
+    return exported(host, settings.metrics_port, metrics.exposition)
+
+
+def _greet(
+    settings: Settings,
+    address: tuple[Any, ...],
+    metrics: tuple[str, int] | None,
+    models: tuple[str, ...],
+) -> None:
+    """Where it listens and what it serves, on standard output."""
+    scheme = "http" if settings.tls_cert is None else "https"
+    documented = f"{scheme}://{_shown(address)} (documentation at /docs)"
+    lines = [f"parallax {__version__} on {documented}", *(f"  {line}" for line in models)]
+    if settings.workers > 1:
+        lines.append(f"  {settings.workers} workers")
+    if metrics is not None:
+        lines.append(f"  metrics on http://{_shown(metrics)}/metrics")
+    with suppress(OSError):  # nobody may be reading; that is no reason not to serve
+        print("\n".join(lines), flush=True)
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def detect(flags: dict[str, Any]) -> int:
@@ -267,21 +304,6 @@ def _add_settings(command: argparse.ArgumentParser, names: Sequence[str]) -> Non
 
 
 # --- loading ---
-
-
-@contextmanager
-def _listener(host: str, port: int) -> Iterator[socket.socket]:
-    """A bound socket, before any model is loaded: a taken port should not cost a start."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: asyncio sends small answers at once only on a socket that says TCP.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen(_BACKLOG)  # from here on clients wait instead of being refused
-        except OSError as error:
-            raise AddressUnusable(host, port, error.strerror or str(error)) from error
-        yield listener
 
 
 def _catalogue(settings: Settings) -> Catalogue:

@@ -2,7 +2,7 @@
 
     environment, flags > settings > model folder > session > address > serving          StartupError
                   SettingsRefused  ModelRefused  ProviderAbsent  AddressUnusable
-                                                      several processes: MetricsUnwritable, WorkerEnded
+                                            of several workers: MetricsUnwritable, WorkerEnded
 
     files of a command line > calibration > new model folder                          StartupError
     FileUnreadable            CalibrationRefused, VersionUnwritable

@@ -34,7 +34,7 @@ def listen(host: str, port: int, count: int = 1) -> Iterator[list[socket.socket]
     """
     with contextlib.ExitStack() as opened:
         try:
-            # Alone at first: a second service may not share the address of the first.
+            # Alone at first: a second service may not share the address of this one.
             first = opened.enter_context(_bound(host, port))
             first.listen(_BACKLOG)
         except OSError as error:
@@ -42,15 +42,9 @@ def listen(host: str, port: int, count: int = 1) -> Iterator[list[socket.socket]
         listeners = [first]
         if count > 1 and _SPREADS:
             try:
-                first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                for _ in range(count - 1):
-                    taken: int = first.getsockname()[1]
-                    listeners.append(opened.enter_context(_bound(host, taken, shared=True)))
-                for listener in listeners[1:]:
-                    listener.listen(_BACKLOG)
+                listeners += opened.enter_context(_beside(first, host, count - 1))
             except OSError as error:
-                log.warning("workers share one socket: %s", error)
-                listeners = [first]
+                log.warning("the workers share one socket: %s", error.strerror or error)
         yield [listeners[number % len(listeners)] for number in range(count)]
 
 
@@ -70,6 +64,18 @@ def shut_door(listener: socket.socket) -> None:
             _SO_ATTACH_FILTER,
             struct.pack("HP", size, ctypes.addressof(program)),
         )
+
+
+@contextmanager
+def _beside(first: socket.socket, host: str, count: int) -> Iterator[list[socket.socket]]:
+    """Further sockets at the address of a listening one; none where one fails."""
+    with contextlib.ExitStack() as opened:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        port: int = first.getsockname()[1]
+        listeners = [opened.enter_context(_bound(host, port, shared=True)) for _ in range(count)]
+        for listener in listeners:
+            listener.listen(_BACKLOG)
+        yield listeners
 
 
 def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:

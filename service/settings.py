@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsRefused
@@ -32,6 +32,7 @@ class Settings(BaseSettings):
         "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for all"
     )
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
+    workers: int = Field(1, ge=1, le=1024, description="processes that share the port and the load")
     models: Path = Field(Path("models"), description="directory with NAME/VERSION/ model folders")
     default_model: str | None = Field(
         None,
@@ -52,10 +53,10 @@ class Settings(BaseSettings):
         "auto", description="execution provider; auto takes CUDA where it works, cuda insists on it"
     )
     threads: int | None = Field(
-        None, ge=1, description="threads of one inference; else the CPUs this process may use"
+        None, ge=1, description="threads of one inference; else a worker's share of the CPUs"
     )
     decode_threads: int | None = Field(
-        None, ge=1, description="threads that decode images; else the CPUs this process may use"
+        None, ge=1, description="threads that decode images; else a worker's share of the CPUs"
     )
 
     # how much at once
@@ -95,11 +96,37 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(False, description="log one line a request")
 
+    # to whom
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port of /metrics alone; else it is among the others"
+    )
+    metrics_host: str | None = Field(
+        None, min_length=1, description="address of the metrics' own port; else that of the service"
+    )
+    tls_cert: Path | None = Field(
+        None, description="PEM file with the certificate, and those up to its root: serve https"
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file with the certificate's private key; else it is in the same file"
+    )
+    tls_key_password: SecretStr | None = Field(
+        None, description="of an encrypted key; as a flag, others on the machine can read it"
+    )
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of authorities: a client must show a certificate of theirs"
+    )
+
     # how connections end
     keep_alive_s: int = Field(
         75, ge=0, description="seconds an idle connection stays open; longer than a balancer's"
     )
-    grace_s: int = Field(30, ge=0, description="seconds to finish requests after SIGTERM")
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="seconds from SIGTERM in which it says that it is not ready, but goes on",
+    )
+    grace_s: int = Field(30, ge=0, description="seconds to finish requests after that")
 
     @model_validator(mode="after")
     def _whole_request_fits(self) -> Self:
@@ -113,6 +140,17 @@ class Settings(BaseSettings):
                 f"max_images ({self.max_images}) exceeds max_pending ({self.max_pending}): "
                 "the largest request could never be admitted"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        for needed, names in (
+            ("tls_cert", ("tls_key", "tls_key_password", "tls_client_ca")),
+            ("metrics_port", ("metrics_host",)),
+        ):
+            vain = [name for name in names if getattr(self, name) is not None]
+            if vain and getattr(self, needed) is None:
+                raise ValueError(f"{vain[0]} does nothing without {needed}")
         return self
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.manifest import DecisionSpec
-from service.repository import Model
+from service.repository import Catalogue, Model
 from service.schemas import Detection, LabelProbability, Refusal
 
 _COLUMNS = ("image", "verdict", "label", "p", "score", "standard", "robust", "non-robust")
@@ -18,6 +18,14 @@ def described(model: Model) -> str:
         f"{model.name} version {model.version}: {len(model.manifest.labels)} classes, "
         f"{shape} (CxHxW), {threat.norm} {threat.eps}, "
         f"{model.session.provider}, {model.session.threads} threads"
+    )
+
+
+def served(catalogue: Catalogue) -> tuple[str, ...]:
+    """A line about each model."""
+    return tuple(
+        f"model {described(model)}{', default' if model is catalogue.default else ''}"
+        for model in catalogue
     )
 
 

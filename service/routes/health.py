@@ -1,6 +1,8 @@
 """What operators and machines ask: alive, ready, which models, how much, what a problem means."""
 
+import asyncio
 import inspect
+from collections.abc import Callable
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,8 +16,8 @@ from service.pipeline import Pipeline
 from service.schemas import Live, LoadedModels, ProblemKind, Ready
 
 
-def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
-    """All of it, over one pipeline and its metrics."""
+def router(pipeline: Pipeline, metrics: Metrics | None, stopping: Callable[[], bool]) -> APIRouter:
+    """All of it, over one pipeline, and its metrics where they are not elsewhere."""
     routes = APIRouter(tags=["operation"])
     kinds = {error.code: error for error in request_errors()}
 
@@ -27,7 +29,7 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
     @routes.head("/health/ready", include_in_schema=False)
     @routes.get("/health/ready", summary="Images can be sent", responses=problems(ShuttingDown))
     async def ready() -> Ready:
-        if not pipeline.ready:
+        if stopping() or not pipeline.ready:
             raise ShuttingDown
         return Ready(models=[model_name(model) for model in pipeline.catalogue])
 
@@ -36,9 +38,13 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
         catalogue = pipeline.catalogue
         return LoadedModels(models=[loaded_model(model, catalogue) for model in catalogue])
 
-    @routes.get("/metrics", summary="Prometheus text format", response_class=Response)
-    async def exposition() -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    if metrics is not None:
+        told = metrics.exposition
+
+        @routes.get("/metrics", summary="Prometheus text format", response_class=Response)
+        async def exposition() -> Response:
+            # In a thread: the files of many workers take a while to read.
+            return Response(await asyncio.to_thread(told), media_type=CONTENT_TYPE_LATEST)
 
     @routes.get(
         "/problems/{code}",

@@ -1,6 +1,5 @@
 """The command line: a real server in its own process, files without one, errors in one line."""
 
-import asyncio
 import json
 import os
 import re
@@ -8,12 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-import uvloop
 
 from service import cli
 from service.settings import Settings
@@ -72,36 +70,6 @@ def test_serve_says_where_and_what_then_answers(server: subprocess.Popen[str]) -
     server.send_signal(signal.SIGTERM)
     server.wait(120)
     assert server.stdout.read() == ""
-
-
-@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_small_answers_are_sent_at_once(
-    host: str, loop: Callable[[], asyncio.AbstractEventLoop]
-) -> None:
-    """Else each waits for the client's delayed acknowledgement: 40 ms on a kept connection.
-
-    That asyncio switches the waiting off hangs on the listening socket's protocol.
-    """
-
-    async def answers() -> int:
-        done = asyncio.get_running_loop().create_future()
-
-        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connection = writer.get_extra_info("socket")
-            done.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-            writer.close()
-
-        with cli._listener(host, 0) as listener:
-            server = await asyncio.start_server(accepted, sock=listener)
-            _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
-            nodelay: int = await done
-            writer.close()
-            server.close()
-        return nodelay
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        assert runner.run(answers()) != 0
 
 
 def test_detect_prints_a_table(

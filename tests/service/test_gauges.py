@@ -19,7 +19,11 @@ def gauge_in(registry: CollectorRegistry) -> SumGauge:
 
 def shown(registry: CollectorRegistry) -> dict[str, float]:
     (family,) = registry.collect()
-    assert (family.name, family.type, family.documentation) == ("some_rate", "gauge", "Of something")
+    assert (family.name, family.type, family.documentation) == (
+        "some_rate",
+        "gauge",
+        "Of something",
+    )
     return {sample.labels["model"]: sample.value for sample in family.samples}
 
 

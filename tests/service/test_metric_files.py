@@ -64,8 +64,14 @@ def test_processes_add_up(files: MetricFiles) -> None:
             one.most.set(amount)
             assert one.counter._value.get() == amount
     assert told(files) == {
-        **{"c_total": 3, "g": 3, "m": 2},
-        **{"h_bucket1.0": 1, "h_bucket2.0": 2, "h_bucket+Inf": 2, "h_count": 2, "h_sum": 3},
+        "c_total": 3,
+        "g": 3,
+        "m": 2,
+        "h_bucket1.0": 1,
+        "h_bucket2.0": 2,
+        "h_bucket+Inf": 2,
+        "h_count": 2,
+        "h_sum": 3,
     }
     assert Process().counter._value.get() == 0  # and the library is as it was
 
