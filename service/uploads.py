@@ -51,10 +51,11 @@ async def read_uploads(request: Request, max_images: int) -> Uploads:
         BodyTooLarge: from the edge, while reading.
         ClientGone: the client hung up while sending.
     """
-    encoding = request.headers.get("content-encoding", "").strip().lower()
+    headers = dict(reversed(request.scope["headers"]))  # of two the first counts
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     if encoding not in ("", "identity"):
         raise TypeUnsupported(encoding)
-    content_type = request.headers.get("content-type", "").strip() or UNDECLARED
+    content_type = headers.get(b"content-type", b"").decode("latin-1").strip() or UNDECLARED
     media_type = _media_type(content_type)
     if media_type not in _READ:
         raise TypeUnsupported(media_type)
