@@ -1,4 +1,5 @@
-"""What every HTTP request passes, whatever its route: an id, bounds on its bytes, a last resort.
+"""What every HTTP request passes, whatever its route: an id, a gate, bounds on its bytes, a last
+resort, a line in the log.
 
 Pure ASGI. The bounds are checked while the body arrives, so a missing or false content length does
 not help: bytes of one request, bytes of all requests that are in the service, and the time until
@@ -9,6 +10,7 @@ or images.
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -17,9 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access import Gate
 from service.errors import BodyLate, BodyTooLarge, Overloaded, ShuttingDown
+from service.logs import REQUEST_ID as CURRENT_ID
 from service.metrics import Metrics
 from service.problems import OUTCOME
+from service.request_log import RequestLog, route_of
 
 REQUEST_ID = "X-Request-Id"
 
@@ -40,6 +45,8 @@ class Edge:
         max_held_bytes: int,
         deadline_s: float,
         on_error: Callable[[Request, Exception], Awaitable[Response]],
+        gate: Gate | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
         self._app = app
         self._metrics = metrics
@@ -47,6 +54,8 @@ class Edge:
         self._max_held_bytes = max_held_bytes
         self._deadline_s = deadline_s
         self._on_error = on_error
+        self._gate = gate
+        self._log = request_log
         self._held = 0  # bytes of all bodies that are in the service now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,12 +64,15 @@ class Edge:
             return
         headers = Headers(scope=scope)
         request_id = _request_id(headers.get(REQUEST_ID))
-        started, read = False, 0
+        CURRENT_ID.set(request_id)  # for log lines; the server gives each request its own context
+        began = time.perf_counter()
+        status: int | None = None
+        read = 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
@@ -75,17 +87,23 @@ class Edge:
 
         announced = headers.get("content-length", "0")
         try:
+            if self._gate is not None:
+                self._gate.enter(scope)
             await self._app(scope, self._bounded(receive, announced, hold), send_with_id)
         except (Exception, asyncio.CancelledError) as error:
             # Only the server's end cancels a request.
             cause = ShuttingDown() if isinstance(error, asyncio.CancelledError) else error
             answer = await self._on_error(Request(scope), cause)
-            if not started:  # else the client sees a cut answer, which is all that is left to do
+            if status is None:  # else the client sees a cut answer, which is all that is left to do
                 await answer(scope, receive, send_with_id)
         finally:
             self._held -= read
-            endpoint = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(endpoint, scope.get(OUTCOME, "ok")).inc()
+            self._metrics.requests.labels(route_of(scope), scope.get(OUTCOME, "ok")).inc()
+            if self._log is not None:
+                seconds = time.perf_counter() - began
+                self._log.write(
+                    scope, request_id=request_id, status=status, size=read, seconds=seconds
+                )
 
     def _bounded(self, receive: Receive, announced: str, hold: Callable[[int], None]) -> Receive:
         """The same messages until the body has, or says it will have, too many bytes, or is late.
