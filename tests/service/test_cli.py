@@ -174,6 +174,7 @@ def test_start_errors_are_a_line_a_hint_and_a_status(
             (["serve", "--port", "0", "--models", str(bad.root)], 3, "model.onnx has sha256"),
             (["serve", "--port", "0", *flags, "--provider", "cuda"], 4, "there is no driver"),
             (["serve", "--port", "0", *flags, "--default-model", "x"], 2, "'x' is not loaded"),
+            (["serve", "--port", "0", *flags, "--api-keys", __file__], 7, "line 1: a key is"),
             (["detect", "nowhere.png", *flags], 1, "cannot read nowhere.png"),
             (["detect", __file__, "--model", "x", *flags], 2, "model 'x' is not loaded"),
             (["models", "--models", "nowhere"], 3, "no such directory"),
