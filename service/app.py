@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from service import __version__, problems
 from service.access import Gate
 from service.edge import Edge
+from service.hot import HotRoutes
 from service.log_sink import LogSink
 from service.logs import STDERR, style_of
 from service.manifest import INPUT
@@ -70,7 +71,8 @@ def create_app(settings: Settings | None = None, sink: LogSink | None = None) ->
         static_url="/docs/assets",
         redirect_slashes=False,  # a redirect would repeat whatever host the client named
     )
-    app.include_router(detect.router(pipeline, settings.max_images, settings.disclose))
+    hot = HotRoutes()
+    app.include_router(detect.router(pipeline, settings.max_images, hot, settings.disclose))
     app.include_router(health.router(pipeline, metrics, settings.disclose))
     app.state.pipeline = pipeline
     app.state.gate = gate
@@ -79,6 +81,7 @@ def create_app(settings: Settings | None = None, sink: LogSink | None = None) ->
     problems.install(app, metrics)
     app.add_middleware(
         Edge,
+        hot=hot,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=settings.max_held_bytes,

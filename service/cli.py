@@ -42,10 +42,11 @@ from service.errors import (
     StartupError,
 )
 from service.images import Limits, Upload
+from service.lanes import Lane
 from service.logs import STDERR, hold_standard_streams, logging_to, style_of
 from service.manifest import Policy
 from service.metrics import Metrics
-from service.pipeline import Lane, Pipeline
+from service.pipeline import Pipeline
 from service.policies import Rule, Wish
 from service.problems import problem
 from service.repository import Catalogue, Model, folders, load_catalogue, load_model
@@ -95,7 +96,8 @@ def serve(flags: dict[str, Any]) -> int:
         with suppress(OSError):  # nobody may be reading; that is no reason not to serve
             print("\n".join(lines), flush=True)
         config = uvicorn.Config(
-            app,
+            app,  # on uvloop and httptools, which uvicorn takes where they are installed
+            ws="none",
             log_config=None,
             access_log=False,  # ours says more, and nothing that a client wrote
             server_header=False,

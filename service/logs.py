@@ -20,7 +20,7 @@ from service.log_sink import LogSink
 
 Style = Literal["json", "pretty"]
 
-REQUEST_ID: ContextVar[str | None] = ContextVar("parallax_request_id", default=None)
+CURRENT_ID: ContextVar[bytes | None] = ContextVar("parallax_request_id", default=None)
 STDERR = 2
 
 _MAX_TEXT = 16 << 10  # characters of a message or a traceback
@@ -104,7 +104,7 @@ def _as_json(record: logging.LogRecord) -> str:
         "level": record.levelname.lower(),
         "logger": record.name,
         "message": record.getMessage()[:_MAX_TEXT],
-        "request_id": REQUEST_ID.get(),
+        "request_id": _request_id(),
         "pid": record.process,
         "traceback": _traceback(record),
     }
@@ -112,7 +112,7 @@ def _as_json(record: logging.LogRecord) -> str:
 
 
 def _as_text(record: logging.LogRecord) -> str:
-    request_id = REQUEST_ID.get()
+    request_id = _request_id()
     parts = [
         timestamp(record.created),
         f"{record.levelname.lower():7}",
@@ -124,6 +124,11 @@ def _as_text(record: logging.LogRecord) -> str:
     if trace := _traceback(record):
         lines.extend(f"    | {_visible(line)}" for line in trace.split("\n"))
     return "\n".join(lines) + "\n"
+
+
+def _request_id() -> str | None:
+    current = CURRENT_ID.get()
+    return current.decode("ascii") if current is not None else None
 
 
 def _traceback(record: logging.LogRecord) -> str | None:

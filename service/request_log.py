@@ -29,12 +29,6 @@ def note_examined(scope: Scope, model: Model, entries: Sequence[Entry]) -> None:
     scope[_EXAMINED] = model, entries
 
 
-def route_of(scope: Scope) -> str:
-    """The template of the path, `unmatched` where nothing is served."""
-    template: str = getattr(scope.get("route"), "path", "unmatched")
-    return template
-
-
 class RequestLog:
     """Writes a line into `put`, for machines or for a person."""
 
@@ -44,7 +38,13 @@ class RequestLog:
         self._pid = os.getpid()
 
     def write(
-        self, scope: Scope, *, request_id: str, status: int | None, size: int, seconds: float
+        self,
+        scope: Scope,
+        route: str,
+        request_id: bytes,
+        status: int | None,
+        size: int,
+        seconds: float,
     ) -> None:
         """A request has ended. `status` is None where the answer never began; `size` in bytes is
         of the body as far as it was read.
@@ -54,10 +54,10 @@ class RequestLog:
             "level": "info",
             "logger": __name__,
             "message": "request",
-            "request_id": request_id,
+            "request_id": request_id.decode("ascii"),
             "pid": self._pid,
             "method": scope["method"],
-            "route": route_of(scope),
+            "route": route,
             "status": status,
             "outcome": scope.get(OUTCOME, "ok"),
             "ms": round(seconds * 1000, 2),

@@ -11,9 +11,12 @@ from starlette.responses import Response
 from service.access import charge
 from service.answers import classification, detection, verdict
 from service.connection import while_connected
-from service.errors import ParameterRefused, RequestError
+from service.edge import DEADLINE
+from service.errors import RequestError
+from service.hot import HotRoute, HotRoutes
+from service.lanes import Lane
 from service.openapi import image_body, problem_responses
-from service.pipeline import Examined, Lane, Pipeline
+from service.pipeline import Examined, Pipeline
 from service.policies import Wish
 from service.problems import problem
 from service.request_log import note_examined
@@ -33,8 +36,10 @@ from service.settings import Disclosure
 from service.uploads import read_uploads
 
 
-def router(pipeline: Pipeline, max_images: int, disclose: Disclosure = "full") -> APIRouter:
-    """Both endpoints, over one pipeline."""
+def router(
+    pipeline: Pipeline, max_images: int, hot: HotRoutes, disclose: Disclosure = "full"
+) -> APIRouter:
+    """Both endpoints, over one pipeline; `hot` answers them, FastAPI describes them."""
     routes = APIRouter(tags=["images"])
     body = image_body(pipeline.catalogue.default.manifest.input)
 
@@ -45,13 +50,18 @@ def router(pipeline: Pipeline, max_images: int, disclose: Disclosure = "full") -
         lane: Lane,
         write: Callable[[Examined], BaseModel],
     ) -> Response:
-        _refuse_repeated(request)
         rule = pipeline.rule(lane, wish)
+        lane.batcher.check_room(1)  # before the body is waited for
         uploads = await read_uploads(request, max_images)
         charge(request.scope, len(uploads.images))
-        entries = await while_connected(
-            request, pipeline.examine(uploads.images, lane, rule, strict_size=query.strict_size)
+        work = pipeline.examine(
+            uploads.images,
+            lane,
+            rule,
+            strict_size=query.strict_size,
+            deadline=request.scope.get(DEADLINE),
         )
+        entries = await while_connected(request.receive, work)
         note_examined(request.scope, lane.model, entries)
         if uploads.several:
             written = [_refusal(e) if isinstance(e, RequestError) else write(e) for e in entries]
@@ -87,6 +97,8 @@ def router(pipeline: Pipeline, max_images: int, disclose: Disclosure = "full") -
             write = partial(detection, model=lane.model)
             return await examine(request, query, Wish(query.policy, query.fpr), lane, write)
 
+        hot.add(HotRoute("/classify", ClassifyQuery, classify))
+        hot.add(HotRoute("/detect", DetectQuery, detect))
     else:
 
         async def tell(request: Request, query: Annotated[ImageQuery, Query()]) -> Response:
@@ -102,7 +114,7 @@ def router(pipeline: Pipeline, max_images: int, disclose: Disclosure = "full") -
                 responses=problem_responses(Verdict | Verdicts),
                 openapi_extra=body,
             )(tell)
-
+            hot.add(HotRoute(path, ImageQuery, tell))
     return routes
 
 
@@ -110,13 +122,6 @@ class _Results(BaseModel):
     """What `Classifications` and `Detections` describe, written without checking it again."""
 
     results: list[SerializeAsAny[BaseModel]]
-
-
-def _refuse_repeated(request: Request) -> None:
-    """Which of two values is meant is not ours to guess: one of them may loosen a check."""
-    for name in request.query_params:
-        if len(request.query_params.getlist(name)) > 1:
-            raise ParameterRefused(name, "given more than once")
 
 
 def _refusal(error: RequestError) -> Refusal:

@@ -232,7 +232,8 @@ def test_everything_but_health_asks_for_a_key(locked: TestClient, method: str, p
         assert locked.get("/health/ready").status_code == 200
         metrics = locked.get("/metrics", headers={"Authorization": BEARER}).text
     assert 'parallax_rejected_total{reason="unauthorized"} 1.0' in metrics
-    assert 'parallax_requests_total{endpoint="unmatched",outcome="unauthorized"} 1.0' in metrics
+    endpoint = path if method == "POST" else "unmatched"
+    assert f'parallax_requests_total{{endpoint="{endpoint}",outcome="unauthorized"}} 1.0' in metrics
 
 
 def test_the_document_says_that_keys_are_asked_for(locked: TestClient, client: TestClient) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.log_sink import LogSink
-from service.logs import REQUEST_ID, Style, hold_standard_streams, logging_to, style_of, timestamp
+from service.logs import CURRENT_ID, Style, hold_standard_streams, logging_to, style_of, timestamp
 from tests.service.served import ROOT
 
 HOSTILE = (
@@ -63,9 +63,9 @@ def logged(target: tuple[int, Lines], style: Style, *messages: str) -> list[str]
 
 def test_json_has_everything(target: tuple[int, Lines]) -> None:
     with logging_alone(target[0], level="info", style="json"):
-        token = REQUEST_ID.set("abc")
+        token = CURRENT_ID.set(b"abc")
         logging.getLogger("service.test").warning("%d %s", 3, "mice")
-        REQUEST_ID.reset(token)
+        CURRENT_ID.reset(token)
         logging.getLogger("service.test").debug("not this")
         logging.getLogger("service.test").info("without")
     first, second = map(json.loads, target[1]())
@@ -82,9 +82,9 @@ def test_json_has_everything(target: tuple[int, Lines]) -> None:
 
 def test_pretty_is_a_sentence(target: tuple[int, Lines]) -> None:
     with logging_alone(target[0], level="info", style="pretty"):
-        token = REQUEST_ID.set("abc")
+        token = CURRENT_ID.set(b"abc")
         logging.getLogger("service.test").warning("three mice")
-        REQUEST_ID.reset(token)
+        CURRENT_ID.reset(token)
     (line,) = target[1]()
     assert re.fullmatch(r"\S+Z warning service\.test: three mice id=abc", line)
 
