@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None, sink: LogSink | None = None) ->
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/assets",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked at every request
         redirect_slashes=False,  # a redirect would repeat whatever host the client named
     )
     hot = HotRoutes()
@@ -111,4 +112,4 @@ def _request_log(settings: Settings, metrics: Metrics, sink: LogSink | None) -> 
     sink.report_drops(metrics.log_dropped.inc)
     if not settings.access_log or settings.log_level in ("warning", "error"):
         return None
-    return RequestLog(sink.put, style_of(settings.log_format, STDERR))
+    return RequestLog(sink, style_of(settings.log_format, STDERR))

@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "pretty"] = Field(
         "auto", description="auto is pretty on a terminal, JSON lines elsewhere"
     )
-    access_log: bool = Field(False, description="log one line a request")
+    access_log: bool = Field(True, description="log one line a request, of level info")
 
     # how connections end
     keep_alive_s: int = Field(

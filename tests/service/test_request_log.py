@@ -17,7 +17,8 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.log_sink import LogSink
-from service.logs import logging_to
+from service.logs import Style, logging_to
+from service.request_log import RequestLog
 from tests.service.conftest import MakeSettings
 from tests.service.served import ROOT, Served, serving
 from tests.service.toy import ATTACKED, NATURAL, ToyFolder
@@ -193,6 +194,21 @@ def test_what_is_lost_is_a_metric(toy: ToyFolder, settings_of: MakeSettings) -> 
         assert "\nparallax_log_dropped_total 3.0\n" in client.get("/metrics").text
     sink.close()
     os.close(full)
+
+
+@pytest.mark.parametrize("style", ["json", "pretty"])
+def test_a_line_that_cannot_be_written_fails_no_answer(style: Style) -> None:
+    read, write = os.pipe()
+    sink = LogSink(write)
+    log = RequestLog(sink, style)
+    log.write({"method": "\ud800"}, "/detect", b"abc", 200, 0, 0.0)
+    log.write({"method": "POST"}, "/detect", b"def", None, 0, 0.0)
+    sink.close()
+    os.close(write)
+    (line,) = os.read(read, 4096).decode().splitlines()
+    os.close(read)
+    assert "def" in line
+    assert sink.dropped == 1
 
 
 def test_an_error_within_a_request_carries_its_id(
