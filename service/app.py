@@ -12,12 +12,18 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service import __version__, problems
+from service.access import Gate
 from service.edge import Edge
 from service.hot import HotRoutes
+from service.log_sink import LogSink
+from service.logs import STDERR, style_of
 from service.manifest import INPUT
 from service.metrics import Metrics
+from service.openapi import describe_keys
 from service.pipeline import Pipeline
+from service.rate_limit import TokenBuckets
 from service.repository import load_catalogue
+from service.request_log import RequestLog
 from service.routes import detect, health
 from service.settings import Settings, load_settings
 
@@ -28,15 +34,20 @@ perturbation, one the features that do not. Where they disagree, somebody moved 
 _FRESH_S = 1.0  # how old a worker's part of a gauge may be
 
 
-def create_app(settings: Settings | None = None, metrics: Metrics | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, sink: LogSink | None = None, metrics: Metrics | None = None
+) -> FastAPI:
     """An app with verified, warm models and metrics of its own; settings default to the variables.
 
-    Whoever stops it says so in `app.state.stopping`, and it is not ready any more.
+    Lines about requests go into the sink. Without one there are none: whoever embeds the app has a
+    log of their own. Whoever stops it sets `app.state.stopping`, and it is not ready any more.
 
     Raises:
-        StartupError: a setting, a model folder or the execution provider is not usable.
+        StartupError: a setting, a key file, a model folder or the execution provider is not usable.
     """
     settings = settings or load_settings()
+    metrics = metrics or Metrics(CollectorRegistry())
+    gate = _gate(settings, metrics)
     catalogue = load_catalogue(
         settings.models,
         provider=settings.provider,
@@ -45,7 +56,6 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
     )
     for model in catalogue:
         model.session.warm_up(INPUT, model.manifest.input.shape, (1, settings.max_batch))
-    metrics = metrics or Metrics(CollectorRegistry())
     pipeline = Pipeline(catalogue, settings, metrics)
 
     @asynccontextmanager
@@ -58,6 +68,8 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
         finally:
             refreshing.cancel()
             await pipeline.close()
+            if sink is not None:
+                sink.flush()  # the server ends with the signal that it was sent, at once
 
     app = FastAPIOffline(  # whose /docs asks no host but this one
         title="Parallax",
@@ -66,14 +78,24 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/assets",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked at every request
         redirect_slashes=False,  # a redirect would repeat whatever host the client named
     )
     hot = HotRoutes()
-    app.include_router(detect.router(pipeline, settings.max_images, hot))
+    app.include_router(detect.router(pipeline, settings.max_images, hot, settings.disclose))
     app.state.pipeline = pipeline
+    app.state.gate = gate
     app.state.stopping = False
-    told_here = metrics if settings.metrics_port is None else None
-    app.include_router(health.router(pipeline, told_here, lambda: bool(app.state.stopping)))
+    app.include_router(
+        health.router(
+            pipeline,
+            metrics if settings.metrics_port is None else None,
+            lambda: bool(app.state.stopping),
+            settings.disclose,
+        )
+    )
+    if gate is not None:
+        describe_keys(app)
     problems.install(app, metrics)
     app.add_middleware(
         Edge,
@@ -83,6 +105,8 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
         max_held_bytes=settings.max_held_bytes,
         deadline_s=settings.deadline_ms / 1000,
         on_error=problems.handler(metrics),
+        gate=gate,
+        request_log=_request_log(settings, metrics, sink),
     )
     return app
 
@@ -92,3 +116,24 @@ async def _refresh(metrics: Metrics) -> None:
     while metrics.shared:
         metrics.refresh()
         await asyncio.sleep(_FRESH_S)
+
+
+def _gate(settings: Settings, metrics: Metrics) -> Gate | None:
+    """None where anybody may ask."""
+    if settings.api_keys is None:
+        return None
+    limit = None
+    if settings.rate_limit is not None:
+        burst = settings.rate_burst or max(settings.rate_limit, settings.max_images)
+        limit = TokenBuckets(rate=settings.rate_limit, burst=burst)
+    return Gate(settings.api_keys, metrics, limit)
+
+
+def _request_log(settings: Settings, metrics: Metrics, sink: LogSink | None) -> RequestLog | None:
+    """None where no request is logged."""
+    if sink is None:
+        return None
+    sink.report_drops(metrics.log_dropped.inc)
+    if not settings.access_log or settings.log_level in ("warning", "error"):
+        return None
+    return RequestLog(sink, style_of(settings.log_format, STDERR))

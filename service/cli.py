@@ -44,6 +44,8 @@ from service.exporter import exported
 from service.images import Limits, Upload
 from service.lanes import Lane
 from service.listeners import listen
+from service.log_sink import LogSink
+from service.logs import STDERR, hold_standard_streams, logging_to, style_of
 from service.manifest import Policy
 from service.metric_files import metric_files
 from service.metrics import Metrics
@@ -52,7 +54,7 @@ from service.policies import Rule, Wish
 from service.problems import problem
 from service.repository import Catalogue, Model, folders, load_catalogue, load_model
 from service.schemas import Detection, Refusal
-from service.server import Server, configure_logging
+from service.server import Server
 from service.settings import Settings, load_settings
 from service.supervisor import Supervisor
 from service.tables import calibrated, described, served, table
@@ -80,33 +82,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(flags: dict[str, Any]) -> int:
     """Load, listen, answer until a signal comes."""
+    hold_standard_streams()
     settings = load_settings(flags)
     if settings.workers > 1 and sys.platform == "win32":
         raise SettingsRefused("setting workers: Windows has one only", "leave it out")
-    configure_logging(settings)
     tls_options(settings)  # refused before a model is loaded
-    with listen(settings.host, settings.port, settings.workers) as listeners:
+    with (
+        logging_to(
+            STDERR, level=settings.log_level, style=style_of(settings.log_format, STDERR)
+        ) as sink,
+        listen(settings.host, settings.port, settings.workers) as listeners,
+    ):
         if settings.workers == 1:
-            _serve_alone(settings, listeners[0])
+            _serve_alone(settings, listeners[0], sink)
             return 0
-        with (
-            metric_files(supervisor.names(settings)) as files,
-            files.adopted(supervisor.PARENT),
-        ):
-            metrics = Metrics(CollectorRegistry(), files)
-            with _exported(settings, metrics) as address:
-                greet = partial(_greet, settings, listeners[0].getsockname(), address)
-                ended_by = Supervisor(settings, listeners, files, metrics, greet).run()
+        ended_by = _serve_together(settings, listeners, sink)
     signal.raise_signal(ended_by)  # as it would have ended by itself
     return 0
 
 
-def _serve_alone(settings: Settings, listener: socket.socket) -> None:
+def _serve_alone(settings: Settings, listener: socket.socket, sink: LogSink) -> None:
     metrics = Metrics(CollectorRegistry())
     with _exported(settings, metrics) as address:
-        app = create_app(settings, metrics)
+        app = create_app(settings, sink, metrics)
         _greet(settings, listener.getsockname(), address, served(app.state.pipeline.catalogue))
         Server(app, settings).run(sockets=[listener])
+
+
+def _serve_together(settings: Settings, listeners: Sequence[socket.socket], sink: LogSink) -> int:
+    """The signal that ended it."""
+    with metric_files(supervisor.names(settings)) as files, files.adopted(supervisor.PARENT):
+        metrics = Metrics(CollectorRegistry(), files)
+        sink.report_drops(metrics.log_dropped.inc)
+        with _exported(settings, metrics) as address:
+            greet = partial(_greet, settings, listeners[0].getsockname(), address)
+            return Supervisor(settings, listeners, files, metrics, greet).run()
 
 
 def _exported(

@@ -64,7 +64,7 @@ class DriftMonitor:
     def __init__(self, edges: Sequence[float], counts: Sequence[int], window: int) -> None:
         self._edges = tuple(edges)
         self._expected = np.asarray(counts, np.int64)
-        self._observed = np.zeros(len(counts), np.int64)
+        self._observed = [0] * len(counts)
         self._places: deque[int] = deque()
         self._window = window
 
@@ -78,7 +78,7 @@ class DriftMonitor:
 
     def parts(self) -> list[float]:
         """The reference's counts, then the window's; those of several monitors can be added."""
-        return [*self._expected.tolist(), *self._observed.tolist()]
+        return [*self._expected.tolist(), *self._observed]
 
 
 def of_parts(

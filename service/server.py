@@ -28,14 +28,6 @@ _LEAST_S = 0.1  # of it also where no connection is open: one may wait to be acc
 _TICK_S = 0.02
 
 
-def configure_logging(settings: Settings) -> None:
-    """Once a process."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own lines say it better
-
-
 class Server(uvicorn.Server):
     """Serves an app until a signal comes; `app.state.stopping` is True from then on."""
 
@@ -51,12 +43,13 @@ class Server(uvicorn.Server):
 
         `started` is called in the event loop once connections are accepted.
         """
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own lines say it better
         super().__init__(
             uvicorn.Config(
                 app,  # on uvloop and httptools, which uvicorn takes where they are installed
                 ws="none",
                 log_config=None,
-                access_log=settings.access_log,
+                access_log=False,  # ours says more, and nothing that a client wrote
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
                 **tls_options(settings),

@@ -20,9 +20,10 @@ from prometheus_client import CollectorRegistry
 
 from service.app import create_app
 from service.errors import StartupError
+from service.logs import STDERR, logging_to, style_of
 from service.metric_files import MetricFiles
 from service.metrics import Metrics
-from service.server import Server, configure_logging
+from service.server import Server
 from service.session import usable_cpus
 from service.settings import Settings
 from service.tables import served
@@ -60,6 +61,8 @@ def share(settings: Settings, cpus: int) -> Settings:
             "max_pending": part(settings.max_pending, settings.max_images),
             "max_held_bytes": part(settings.max_held_bytes, settings.max_body_bytes),
             "drift_window": part(settings.drift_window),
+            "rate_limit": settings.rate_limit and settings.rate_limit / settings.workers,
+            "rate_burst": settings.rate_burst and part(settings.rate_burst, settings.max_images),
         }
     )
 
@@ -70,10 +73,14 @@ def work(
     """The whole life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until somebody knows what to do with it
-    configure_logging(settings)
-    with files.adopted(name):
+    style = style_of(settings.log_format, STDERR)
+    with (
+        logging_to(STDERR, level=settings.log_level, style=style) as sink,
+        files.adopted(name),
+    ):
+        metrics = Metrics(CollectorRegistry(), files)
         try:
-            app = create_app(share(settings, usable_cpus()), Metrics(CollectorRegistry(), files))
+            app = create_app(share(settings, usable_cpus()), sink, metrics)
         except StartupError as error:
             with suppress(OSError):
                 line.send(Refused(str(error), error.hint, error.exit_status))
