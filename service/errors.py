@@ -104,7 +104,7 @@ class AddressUnusable(StartupError):
 class MetricsUnwritable(StartupError):
     """Several workers, and no room for the files in which their metrics add up."""
 
-    exit_status = 7
+    exit_status = 8
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -116,7 +116,7 @@ class MetricsUnwritable(StartupError):
 class WorkerEnded(StartupError):
     """A worker cannot start. What it said is said again; its exit status becomes the service's."""
 
-    exit_status = 8
+    exit_status = 9
 
     def __init__(self, message: str, hint: str, exit_status: int | None = None) -> None:
         super().__init__(message, hint)
