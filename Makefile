@@ -62,8 +62,8 @@ bench: bench-train bench-serve ## images/s of training, requests/s of the servic
 bench-train: .venv-dev/installed
 	.venv-dev/bin/python tests/bench/bench_train.py
 
-bench-serve: .venv-dev/installed
-	.venv-dev/bin/python tests/bench/bench_serve.py
+bench-serve: .venv-dev/installed $(SERVING)
+	.venv-dev/bin/python -m tests.bench.bench_serve $(ARGS)
 
 # The stamp names the extra: `make serve EXTRA=gpu` after a CPU install makes the environment anew, as
 # onnxruntime and onnxruntime-gpu hold the same module and cannot stand side by side.

@@ -1,133 +1,158 @@
-"""Requests per second and latency of the service, with bare ONNX Runtime beside it, in one run.
+"""The service beside bare ONNX Runtime and four other servers: one machine, one client, one run.
 
-Starts the service as a user would, on a free port with the shipped MNIST model, and sends one PNG a
-request over kept-alive connections. The load generator shares the machine, so its share of the
-processor is printed too.
+`make bench-serve` installs what is needed; each peer has an environment of its own. Rows are
+measured in rounds, every second one backwards, and each figure is the median of its rounds.
 """
 
 import argparse
-import asyncio
 import os
-import resource
-import socket
-import statistics
-import subprocess
+import shutil
 import sys
-import time
-import urllib.error
-import urllib.request
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
-_MODEL = Path(__file__).parents[2] / "models" / "mnist" / "1"
+from tests.bench import contestants, environments, measurement
+from tests.bench.contestants import CLIENTS, Contestant
+from tests.bench.measurement import ROOT, Resources
+from tests.bench.rows import Row, medians
+
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_NAMES = ("bare", "ours", "plain")
+_COLUMNS = (
+    "server",
+    "request",
+    "clients",
+    "requests/s",
+    "images/s",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "CPU s",
+    "client CPU s",
+    "CPU us/image",
+)
 
 
-def bare_rate(batch: int, seconds: float) -> float:
-    """Images per second of ONNX Runtime alone on random images."""
-    session = onnxruntime.InferenceSession(
-        str(_MODEL / "model.onnx"), providers=["CPUExecutionProvider"]
+def cells(row: Row) -> list[str]:
+    """A row as people read it."""
+    server = row.server if row.processes == 1 else f"{row.server}, {row.processes} workers"
+    about = [server, row.kind, str(row.clients)]
+    if row.note:
+        return [*about, row.note, *[""] * (len(_COLUMNS) - len(about) - 1)]
+    rates = [f"{row.requests_s:,.0f}", f"{row.images_s:,.0f}"]
+    latencies = [f"{value:.2f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms)]
+    times = [f"{row.server_cpu_s:.2f}", f"{row.generator_cpu_s:.2f}", f"{row.cpu_us:,.0f}"]
+    return [*about, *rates, *latencies, *times]
+
+
+def shown(title: str, rows: list[Row]) -> Table:
+    table = Table(title=title)
+    for index, heading in enumerate(_COLUMNS):
+        table.add_column(heading, justify="left" if index < 2 else "right")
+    for row in rows:
+        table.add_row(*cells(row))
+    return table
+
+
+def arguments() -> argparse.Namespace:
+    serving = ROOT / ".venv" / "bin" / "python"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, help="for each row (default 4)")
+    parser.add_argument("--repeat", type=int, help="rounds, of which figures are medians (3)")
+    parser.add_argument("--quick", action="store_true", help="1 s, one round, no trials of peers")
+    parser.add_argument("--only", action="append", choices=_NAMES, help="may be given repeatedly")
+    parser.add_argument("--clients", type=int, action="append", choices=CLIENTS)
+    parser.add_argument(
+        "--python",
+        type=Path,
+        default=serving if serving.exists() else Path(sys.executable),
+        help="the service's interpreter (default .venv's, else this one)",
     )
-    image = np.random.default_rng(0).random((batch, 1, 28, 28), dtype=np.float32)
-    session.run(None, {"image": image})
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        session.run(None, {"image": image})
-        done += batch
-    return done / (time.perf_counter() - began)
-
-
-async def client(port: int, request: bytes, until: float, latencies: list[float]) -> None:
-    """One connection that sends, waits for the whole answer, and sends again."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise RuntimeError(head.decode())
-        length = next(
-            int(line.split(b":")[1])
-            for line in head.lower().split(b"\r\n")
-            if line.startswith(b"content-length")
-        )
-        await reader.readexactly(length)
-        latencies.append(time.perf_counter() - began)
-    writer.close()
-    await writer.wait_closed()
-
-
-async def load(port: int, request: bytes, clients: int, seconds: float) -> list[float]:
-    """Latencies in seconds of all answered requests."""
-    latencies: list[float] = []
-    until = time.perf_counter() + seconds
-    await asyncio.gather(*(client(port, request, until, latencies) for _ in range(clients)))
-    return latencies
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_ready(port: int, limit: float = 30.0) -> float:
-    """Seconds until the service says that it is ready."""
-    began = time.perf_counter()
-    while time.perf_counter() - began < limit:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1):
-                return time.perf_counter() - began
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.01)
-    raise RuntimeError("the service did not become ready")
+    parsed = parser.parse_args()
+    parsed.seconds = parsed.seconds or (1 if parsed.quick else 4)
+    parsed.repeat = parsed.repeat or (1 if parsed.quick else 3)
+    parsed.clients = parsed.clients or ((1, 32) if parsed.quick else CLIENTS)
+    parsed.only = parsed.only or _NAMES
+    return parsed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
-    parsed = parser.parse_args()
-    console = Console()
-    image = next((_MODEL / "samples").rglob("*.png")).read_bytes()
-    port = free_port()
-    service = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "PARALLAX_LOG_LEVEL": "warning"},
-    )
-    try:
-        ready = wait_ready(port)
-        table = Table(title=f"POST /detect, one PNG a request; ready after {ready:.2f} s")
-        for heading in ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "generator CPU"):
-            table.add_column(heading, justify="right")
-        request = (
-            b"POST /detect HTTP/1.1\r\nHost: bench\r\nContent-Type: image/png\r\n"
-            b"Content-Length: %d\r\n\r\n" % len(image)
-        ) + image
-        for clients in (1, 8, 32):
-            asyncio.run(load(port, request, clients, 0.5))  # warms up
-            before = time.process_time()
-            latencies = asyncio.run(load(port, request, clients, parsed.seconds))
-            busy = (time.process_time() - before) / parsed.seconds
-            cuts = statistics.quantiles(latencies, n=100)
-            table.add_row(
-                str(clients),
-                f"{len(latencies) / parsed.seconds:,.0f}",
-                *(f"{1e3 * cuts[i]:.2f}" for i in (49, 94, 98)),
-                f"{busy:.0%}",
+    parsed = arguments()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    with tempfile.TemporaryDirectory() as place:
+        run(parsed, Path(place), console)
+
+
+def run(parsed: argparse.Namespace, place: Path, console: Console) -> None:
+    folder = contestants.newest(ROOT / "models", "mnist")
+    samples = contestants.samples(folder)
+    models = place / "models"  # the service gets the newest version alone
+    shutil.copytree(folder, models / "mnist" / folder.name)
+    model = models / "mnist" / folder.name / "model.onnx"
+    requests, threads = place / "requests", len(os.sched_getaffinity(0))
+
+    def told(row: Row) -> None:
+        console.print("  " + "  ".join(cell for cell in cells(row) if cell))
+
+    field: list[Contestant] = []
+    if "ours" in parsed.only:
+        counts = (1, 2) if measurement.knows_workers(parsed.python) else (1,)
+        field += [contestants.ours(parsed.python, models, samples, workers=n) for n in counts]
+    if "plain" in parsed.only:
+        python = environments.python_of("plain")
+        field += [contestants.plain(python, model, samples, workers=n) for n in (1, 2)]
+    field = [tuned(one, requests, parsed.quick, console) for one in field]
+
+    rows: list[Row] = []
+    resources: list[Resources] = []
+    steps: list[Callable[[], None]] = []
+
+    def alone() -> None:
+        seconds = max(1.0, parsed.seconds / 4)
+        for row in measurement.bare(parsed.python, model, threads, seconds, _BATCHES):
+            told(row)
+            rows.append(row)
+
+    def step(one: Contestant) -> Callable[[], None]:
+        def measure() -> None:
+            more, used = measurement.measured(
+                one, samples.labels, requests, parsed.seconds, parsed.clients, told
             )
-        console.print(table)
-    finally:
-        service.terminate()
-        service.wait()
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    console.print(f"peak resident memory of the service: {memory:.0f} MiB")
-    for batch in (1, 32):
-        console.print(f"bare ONNX Runtime, batch {batch}: {bare_rate(batch, 2.0):,.0f} images/s")
+            rows.extend(more)
+            resources.append(used)
+
+        return measure
+
+    steps = [alone] if "bare" in parsed.only else []
+    steps += [step(one) for one in field]
+    for number in range(parsed.repeat):
+        console.print(f"round {number + 1} of {parsed.repeat}")
+        for measure in steps if number % 2 == 0 else reversed(steps):
+            measure()
+    console.print(shown(f"mnist/{folder.name}", medians(rows)))
+    for used in resources:
+        console.print(
+            f"{used.server}, {used.processes} asked for: ready after {used.ready_s:.2f} s, "
+            f"{used.seen} processes, {used.memory_mib:.0f} MiB"
+        )
+
+
+def tuned(one: Contestant, place: Path, quick: bool, console: Console) -> Contestant:
+    """With the best of its variants, or in the quick form the first."""
+    if quick or len(one.variants) == 1:
+        return replace(one, env={**one.env, **one.variants[0]}, variants=({},))
+    return measurement.best_variant(
+        one,
+        place,
+        lambda variant, rate: console.print(
+            f"  trial of {one.name}, {one.processes}: {dict(variant)} {rate:,.0f} requests/s"
+        ),
+    )
 
 
 if __name__ == "__main__":

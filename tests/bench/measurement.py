@@ -1,0 +1,209 @@
+"""One contestant under load: started, asked whether it answers rightly, measured row by row.
+
+Nothing is measured of a server that gives wrong answers.
+"""
+
+import http.client
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.bench.contestants import Contestant, Kind, label_of
+from tests.bench.load import LoadError, generate
+from tests.bench.processes import Server, cpu_seconds, family, free_port, resident_mib, status
+from tests.bench.rows import Row
+
+ROOT = Path(__file__).parents[2]
+_WARM_S = 1.0
+_TRIAL_S = 2.0
+_TRIAL_CLIENTS = 32
+
+
+class AnswerError(RuntimeError):
+    """The server answers, but not what it should."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of a server after its rows, warm. Memory counts pages that its processes share once."""
+
+    server: str
+    processes: int  # that were asked for
+    seen: int  # that there are
+    ready_s: float
+    memory_mib: float
+
+
+@contextmanager
+def started(contestant: Contestant) -> Iterator[Server]:
+    """The contestant as a running server, from the repository's root."""
+    port = free_port()
+    server = Server(
+        command=[part.replace("{port}", str(port)) for part in contestant.command],
+        env=_environment(contestant.env, port),
+        port=port,
+        ready=contestant.ready,
+        cwd=ROOT,
+    )
+    with server:
+        yield server
+
+
+def measured(
+    contestant: Contestant,
+    labels: Sequence[int],
+    place: Path,
+    seconds: float,
+    clients: Sequence[int],
+    tell: Callable[[Row], None],
+) -> tuple[list[Row], Resources]:
+    """All rows of a contestant, each told as soon as it is there; request files go to `place`."""
+    rows = []
+    with started(contestant) as server:
+        for kind in contestant.kinds:
+            blank = Row(
+                model=contestant.model,
+                server=contestant.name,
+                kind=kind.name,
+                processes=contestant.processes,
+                clients=0,
+                images=kind.images,
+            )
+            present = not kind.needs or status(server.port, kind.needs) == 200
+            if present:
+                check(server.port, kind, labels)
+            files = written(kind, place)
+            for count in (count for count in kind.clients if count in clients):
+                row = replace(blank, clients=count)
+                if present:
+                    generate(server.port, files, count, _WARM_S)
+                    row = _under_load(row, server, files, seconds)
+                else:
+                    row = replace(row, note="not there")
+                rows.append(row)
+                tell(row)
+        resources = Resources(
+            contestant.name,
+            contestant.processes,
+            len(family(server.pid)),
+            server.ready_s,
+            resident_mib(server.pid),
+        )
+    return rows, resources
+
+
+def knows_workers(python: Path) -> bool:
+    """Whether the service can be started as several processes."""
+    command = [str(python), "-m", "service.cli", "serve", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return "--workers" in done.stdout
+
+
+def best_variant(
+    contestant: Contestant, place: Path, tell: Callable[[Mapping[str, str], float], None]
+) -> Contestant:
+    """The contestant with those of its variants that answer most at 32 clients in a short trial."""
+    rates = []
+    for variant in contestant.variants:
+        tried = replace(contestant, env={**contestant.env, **variant}, variants=({},))
+        with started(tried) as server:
+            files = written(tried.kinds[0], place)
+            generate(server.port, files, _TRIAL_CLIENTS, _WARM_S)
+            load = generate(server.port, files, _TRIAL_CLIENTS, _TRIAL_S)
+        rates.append((load.answered / load.seconds, tried))
+        tell(variant, rates[-1][0])
+    return max(rates, key=lambda pair: pair[0])[1]
+
+
+def written(kind: Kind, place: Path) -> list[Path]:
+    """The requests as files, for the generator."""
+    place.mkdir(parents=True, exist_ok=True)
+    files = [place / f"{index}.http" for index in range(len(kind.requests))]
+    for file, request in zip(files, kind.requests, strict=True):
+        file.write_bytes(request)
+    return files
+
+
+def check(port: int, kind: Kind, labels: Sequence[int]) -> None:
+    """Send each request once.
+
+    Raises:
+        AnswerError: a status other than 200, or a label other than the standard way's.
+    """
+    for index, request in enumerate(kind.requests):
+        code, body = _exchange(port, request)
+        if code != 200:
+            raise AnswerError(f"{kind.name} is answered with {code}: {body[:300]!r}")
+        label = label_of(kind, body)
+        if label is not None and label != labels[index]:
+            raise AnswerError(f"{kind.name}: image {index} is a {labels[index]}, not a {label}")
+
+
+def bare(
+    python: Path, model: Path, threads: int, seconds: float, batches: Sequence[int]
+) -> Iterator[Row]:
+    """Rows of ONNX Runtime alone, one a batch size; their requests are its runs."""
+    script = ROOT / "tests" / "bench" / "bare.py"
+    command = [*map(str, (python, script, model, threads, seconds, *batches))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        found = json.loads(line)
+        yield Row(
+            model=model.parts[-3],
+            server="ONNX Runtime",
+            kind=f"batch {found['batch']}",
+            processes=1,
+            clients=1,
+            images=found["batch"],
+            requests_s=found["runs"] / found["seconds"],
+            seconds=found["seconds"],
+            server_cpu_s=found["cpu_s"],
+            **{name: found[name] for name in ("p50_ms", "p95_ms", "p99_ms")},
+        )
+
+
+def _under_load(row: Row, server: Server, files: Sequence[Path], seconds: float) -> Row:
+    before = cpu_seconds(server.pid)
+    try:
+        load = generate(server.port, files, row.clients, seconds)
+    except LoadError as error:
+        return replace(row, note=str(error))
+    used = cpu_seconds(server.pid) - before
+    return replace(
+        row,
+        requests_s=load.answered / load.seconds,
+        p50_ms=load.p50_ms,
+        p95_ms=load.p95_ms,
+        p99_ms=load.p99_ms,
+        seconds=load.seconds,
+        server_cpu_s=used,
+        generator_cpu_s=load.generator_cpu_s,
+        refused=float(load.refused),
+    )
+
+
+def _environment(wanted: Mapping[str, str], port: int) -> dict[str, str]:
+    """What servers get: nothing that sets up the service or its libraries from this shell."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PARALLAX_", "OMP_", "PYTHON"))
+    }
+    return {**kept, **{name: value.replace("{port}", str(port)) for name, value in wanted.items()}}
+
+
+def _exchange(port: int, request: bytes) -> tuple[int, bytes]:
+    """One request by a connection of its own; status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.connect()
+    try:
+        connection.sock.sendall(request)
+        response = http.client.HTTPResponse(connection.sock, method="POST")
+        response.begin()
+        return response.status, response.read()
+    finally:
+        connection.close()
