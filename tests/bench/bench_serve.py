@@ -16,13 +16,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import contestants, environments, measurement
+from tests.bench import contestants, environments, measurement, rivals
 from tests.bench.contestants import CLIENTS, Contestant
 from tests.bench.measurement import ROOT, Resources
 from tests.bench.rows import Row, medians
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_NAMES = ("bare", "ours", "plain")
+_FRAMEWORKS = {
+    "litserve": rivals.litserve,
+    "bentoml": rivals.bentoml,
+    "mlserver": rivals.mlserver,
+}
+_NAMES = ("bare", "ours", "plain", *_FRAMEWORKS)
 _COLUMNS = (
     "server",
     "request",
@@ -105,7 +110,10 @@ def run(parsed: argparse.Namespace, place: Path, console: Console) -> None:
         field += [contestants.ours(parsed.python, models, samples, workers=n) for n in counts]
     if "plain" in parsed.only:
         python = environments.python_of("plain")
-        field += [contestants.plain(python, model, samples, workers=n) for n in (1, 2)]
+        field += [rivals.plain(python, model, samples, workers=n) for n in (1, 2)]
+    for peer, made in _FRAMEWORKS.items():
+        if peer in parsed.only:
+            field.append(made(environments.python_of(peer), model, samples))
     field = [tuned(one, requests, parsed.quick, console) for one in field]
 
     rows: list[Row] = []

@@ -1,11 +1,10 @@
-"""Who is measured: ours and the servers it is held against, how each is started and asked.
+"""Who can be measured, and ours: how it is started and asked. Knows nothing of how it is measured.
 
-Every one answers the same images with the same ONNX file. Knows nothing of how it is measured.
+All of them answer the same images with the same ONNX file.
 """
 
 import csv
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +37,9 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """`{port}` in the command and in variables stands for the port."""
+    """In the command and in variables `{port}` stands for the port, as does every other name that
+    ends in it for one that is free, and `{folder}` for an empty folder.
+    """
 
     name: str
     model: str = "mnist"
@@ -103,29 +104,6 @@ def ours(python: Path, models: Path, shown: Samples, *, workers: int = 1) -> Con
 
 def _way(answer: Any) -> int:
     return int(answer["ways"]["standard"]["label"])
-
-
-def _plain(answer: Any) -> int:
-    return int(answer["label"])
-
-
-def _threads() -> tuple[str, ...]:
-    return tuple(str(count) for count in sorted({1, len(os.sched_getaffinity(0))}))
-
-
-def plain(python: Path, model: Path, shown: Samples, *, workers: int = 1) -> Contestant:
-    """The thirty-line server."""
-    command = [str(python), "-m", "uvicorn", "plain:app", "--port", "{port}"]
-    command += ["--log-level", "warning", "--no-access-log", "--workers", str(workers)]
-    return Contestant(
-        name="thirty lines",
-        command=tuple(command),
-        kinds=(Kind("raw", tuple(wire.png("/detect", one) for one in shown.files), label=_plain),),
-        ready="/ready",
-        processes=workers,
-        env={"MODEL": str(model), "PYTHONPATH": str(PEERS)},
-        variants=tuple({"THREADS": count} for count in _threads()),
-    )
 
 
 def label_of(kind: Kind, body: bytes) -> int | None:

@@ -6,7 +6,9 @@ Nothing is measured of a server that gives wrong answers.
 import http.client
 import json
 import os
+import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,16 +43,25 @@ class Resources:
 @contextmanager
 def started(contestant: Contestant) -> Iterator[Server]:
     """The contestant as a running server, from the repository's root."""
-    port = free_port()
-    server = Server(
-        command=[part.replace("{port}", str(port)) for part in contestant.command],
-        env=_environment(contestant.env, port),
-        port=port,
-        ready=contestant.ready,
-        cwd=ROOT,
-    )
-    with server:
-        yield server
+    with tempfile.TemporaryDirectory() as folder:
+        names = {"{folder}": folder}
+
+        def filled(text: str) -> str:
+            return re.sub(
+                r"\{(\w*port|folder)\}",
+                lambda found: names.setdefault(found[0], str(free_port())),
+                text,
+            )
+
+        server = Server(
+            command=[filled(part) for part in contestant.command],
+            env=_environment({name: filled(value) for name, value in contestant.env.items()}),
+            port=int(filled("{port}")),
+            ready=contestant.ready,
+            cwd=ROOT,
+        )
+        with server:
+            yield server
 
 
 def measured(
@@ -186,14 +197,14 @@ def _under_load(row: Row, server: Server, files: Sequence[Path], seconds: float)
     )
 
 
-def _environment(wanted: Mapping[str, str], port: int) -> dict[str, str]:
+def _environment(wanted: Mapping[str, str]) -> dict[str, str]:
     """What servers get: nothing that sets up the service or its libraries from this shell."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PARALLAX_", "OMP_", "PYTHON"))
     }
-    return {**kept, **{name: value.replace("{port}", str(port)) for name, value in wanted.items()}}
+    return {**kept, **wanted}
 
 
 def _exchange(port: int, request: bytes) -> tuple[int, bytes]:
