@@ -17,7 +17,10 @@ from PIL import Image
 from tests.bench import wire
 
 PEERS = Path(__file__).with_name("peers")
+OURS, BARE = "Parallax", "ONNX Runtime"
+HEAVY = "preact-resnet18"
 CLIENTS = (1, 8, 32, 64)
+MANY = "v2, 64 images"
 _FEW = (1, 8)  # times 64 images: 32 such clients would be more than the service admits at once
 
 Label = Callable[[Any], int]
@@ -49,6 +52,11 @@ class Contestant:
     processes: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
     variants: tuple[Mapping[str, str], ...] = ({},)  # more variables; the best is measured
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its environment."""
+        return Path(self.command[0]).with_name("python")
 
 
 @dataclass(frozen=True)
@@ -84,20 +92,20 @@ def ours(python: Path, models: Path, shown: Samples, *, workers: int = 1) -> Con
     of_v2: dict[str, Any] = {"needs": "/v2/health/ready"}
     path = "/v2/models/mnist/infer"
     many = np.resize(shown.pixels, (64, *shown.pixels.shape[1:]))
-    raw = Kind("raw", tuple(wire.png("/detect", one) for one in shown.files), label=_way)
+    png = Kind("PNG", tuple(wire.png("/detect", one) for one in shown.files), label=_way)
     others = (
         Kind("multipart", tuple(wire.multipart("/detect", one) for one in shown.files), label=_way),
-        Kind("v2", tuple(wire.tensor(path, one[None]) for one in shown.pixels), **of_v2),
-        Kind("v2 x 64", (wire.tensor(path, many),), 64, _FEW, **of_v2),
+        Kind("v2, 1 image", tuple(wire.tensor(path, one[None]) for one in shown.pixels), **of_v2),
+        Kind(MANY, (wire.tensor(path, many),), 64, _FEW, **of_v2),
     )
     command = [str(python), "-m", "service.cli", "serve", "--port", "{port}"]
     command += ["--models", str(models)]
     if workers > 1:
         command += ["--workers", str(workers)]
     return Contestant(
-        name="Parallax",
+        name=OURS,
         command=tuple(command),
-        kinds=(raw,) if workers > 1 else (raw, *others),
+        kinds=(png,) if workers > 1 else (png, *others),
         processes=workers,
     )
 

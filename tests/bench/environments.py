@@ -46,6 +46,6 @@ def versions(python: Path, packages: tuple[str, ...]) -> dict[str, str]:
         "print(*(f'{n} {found[n]}' for n in sys.argv[1:] if n in found), sep='\\n')"
     )
     done = subprocess.run(
-        [python, "-c", code, *packages], capture_output=True, text=True, check=True
+        [python, "-I", "-c", code, *packages], capture_output=True, text=True, check=True
     )
     return dict(line.split(" ") for line in done.stdout.splitlines())

@@ -64,6 +64,11 @@ def parse(output: str, cpu_s: float = 0.0) -> Load:
     return load
 
 
+def generator() -> str:
+    """The one that will be used."""
+    return "wrk" if shutil.which("wrk") else "asyncio"
+
+
 def generate(port: int, requests: Sequence[Path], clients: int, seconds: float) -> Load:
     """Send the requests in turn for so long, in whole seconds where wrk does it.
 

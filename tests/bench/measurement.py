@@ -11,12 +11,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.contestants import Contestant, Kind, label_of
+from tests.bench.contestants import BARE, Contestant, Kind, label_of
 from tests.bench.load import LoadError, generate
 from tests.bench.processes import Server, cpu_seconds, family, free_port, resident_mib, status
+from tests.bench.results import Trial, Usage
 from tests.bench.rows import Row
 
 ROOT = Path(__file__).parents[2]
@@ -27,17 +28,6 @@ _TRIAL_CLIENTS = 32
 
 class AnswerError(RuntimeError):
     """The server answers, but not what it should."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Of a server after its rows, warm. Memory counts pages that its processes share once."""
-
-    server: str
-    processes: int  # that were asked for
-    seen: int  # that there are
-    ready_s: float
-    memory_mib: float
 
 
 @contextmanager
@@ -71,7 +61,7 @@ def measured(
     seconds: float,
     clients: Sequence[int],
     tell: Callable[[Row], None],
-) -> tuple[list[Row], Resources]:
+) -> tuple[list[Row], Usage]:
     """All rows of a contestant, each told as soon as it is there; request files go to `place`."""
     rows = []
     with started(contestant) as server:
@@ -97,14 +87,15 @@ def measured(
                     row = replace(row, note="not there")
                 rows.append(row)
                 tell(row)
-        resources = Resources(
-            contestant.name,
-            contestant.processes,
-            len(family(server.pid)),
-            server.ready_s,
-            resident_mib(server.pid),
+        usage = Usage(
+            server=contestant.name,
+            model=contestant.model,
+            processes=contestant.processes,
+            seen=len(family(server.pid)),
+            ready_s=server.ready_s,
+            memory_mib=resident_mib(server.pid),
         )
-    return rows, resources
+    return rows, usage
 
 
 def knows_workers(python: Path) -> bool:
@@ -114,20 +105,24 @@ def knows_workers(python: Path) -> bool:
     return "--workers" in done.stdout
 
 
-def best_variant(
-    contestant: Contestant, place: Path, tell: Callable[[Mapping[str, str], float], None]
-) -> Contestant:
-    """The contestant with those of its variants that answer most at 32 clients in a short trial."""
-    rates = []
+def trials(contestant: Contestant, place: Path) -> Iterator[Trial]:
+    """Each variant at 32 clients for a short time."""
     for variant in contestant.variants:
-        tried = replace(contestant, env={**contestant.env, **variant}, variants=({},))
-        with started(tried) as server:
-            files = written(tried.kinds[0], place)
+        with started(with_variant(contestant, variant)) as server:
+            files = written(contestant.kinds[0], place)
             generate(server.port, files, _TRIAL_CLIENTS, _WARM_S)
             load = generate(server.port, files, _TRIAL_CLIENTS, _TRIAL_S)
-        rates.append((load.answered / load.seconds, tried))
-        tell(variant, rates[-1][0])
-    return max(rates, key=lambda pair: pair[0])[1]
+        yield Trial(
+            server=contestant.name,
+            processes=contestant.processes,
+            variant=dict(variant),
+            requests_s=load.answered / load.seconds,
+        )
+
+
+def with_variant(contestant: Contestant, variant: Mapping[str, str]) -> Contestant:
+    """With its variables set, and no choice left."""
+    return replace(contestant, env={**contestant.env, **variant}, variants=({},))
 
 
 def written(kind: Kind, place: Path) -> list[Path]:
@@ -165,7 +160,7 @@ def bare(
         found = json.loads(line)
         yield Row(
             model=model.parts[-3],
-            server="ONNX Runtime",
+            server=BARE,
             kind=f"batch {found['batch']}",
             processes=1,
             clients=1,
