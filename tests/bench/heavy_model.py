@@ -7,6 +7,7 @@ refuse what lies there. Its figures are zeros: nobody should believe them.
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,15 @@ _SHAPE = ImageShape(channels=3, height=32, width=32)
 _CLASSES = tuple(f"class {number}" for number in range(10))
 
 
-def models(place: Path) -> Path:
-    """The models directory that holds nothing but this model; half a minute where it is absent."""
+def models(place: Path, width: int | None = None) -> Path:
+    """The models directory that holds nothing but this model; a minute where it is absent.
+
+    `width` is that of the first layer, the paper's where none is given.
+    """
     if not _usable(place / HEAVY / "1"):
         shutil.rmtree(place, ignore_errors=True)
         with tempfile.TemporaryDirectory() as folder:
-            _export(Path(folder), place)
+            _export(Path(folder), place, width)
     return place
 
 
@@ -61,8 +65,9 @@ def _usable(folder: Path) -> bool:
     return True
 
 
-def _export(folder: Path, place: Path) -> None:
+def _export(folder: Path, place: Path, width: int | None) -> None:
     experiment = config.load(_CONFIG)
+    experiment = replace(experiment, model=replace(experiment.model, width=width))
     torch.manual_seed(0)
     weights = dict(checkpoint.build_model(experiment, _SHAPE, len(_CLASSES)).state_dict())
     digest = checkpoint.weights_digest(weights)

@@ -11,7 +11,7 @@ _KINDS = {OURS: "PNG"}  # of the servers that take several kinds, the one that i
 
 
 def figure(results: Results) -> Figure:
-    """One line a server, single images alone."""
+    """One line a server, dashed where it has two workers; single images alone."""
     drawn, (rates, tails) = style.panels(2)
     rows = [
         row
@@ -22,10 +22,10 @@ def figure(results: Results) -> Figure:
         and row.generator_cpu_s
         and row.kind == _KINDS.get(row.server, row.kind)
     ]
-    servers = dict.fromkeys((row.server, row.processes) for row in rows)
-    for colour, (server, processes) in zip(style.COLOURS, servers, strict=False):
+    colours = dict(zip(dict.fromkeys(row.server for row in rows), style.COLOURS, strict=False))
+    for server, processes in dict.fromkeys((row.server, row.processes) for row in rows):
         mine = [row for row in rows if (row.server, row.processes) == (server, processes)]
-        clients = [row.clients for row in mine]
+        clients, colour = [row.clients for row in mine], colours[server]
         dash = "-" if processes == 1 else "--"
         told = name(server, processes)
         answered = [row.requests_s for row in mine]
@@ -39,5 +39,5 @@ def figure(results: Results) -> Figure:
     rates.set_ylim(bottom=0)
     tails.set_ylabel("p99, ms")
     tails.set_yscale("log")
-    rates.legend(frameon=False)
+    drawn.legend(ncols=4, loc="outside upper center", frameon=False)
     return drawn

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -90,11 +91,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for pid in set(members) & set(_processes()):
-            try:
+        for pid in filter(alive, members):
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        until = time.perf_counter() + 5.0
+        while any(map(alive, members)) and time.perf_counter() < until:
+            time.sleep(_POLL_S)
         self._said.close()
 
 
@@ -115,6 +117,14 @@ def status(port: int, path: str) -> int | None:
             return int(connection.recv(4096).split(b" ", 2)[1])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped does not."""
+    try:
+        return _state((Path("/proc") / str(pid) / "stat").read_text())[0] != "Z"
+    except OSError:
+        return False
 
 
 def family(root: int) -> list[int]:
@@ -163,9 +173,13 @@ def _processes() -> dict[int, _Stat]:
     return found
 
 
-def _stat(line: str) -> _Stat:
+def _state(line: str) -> list[str]:
     """The fields that follow the name, which may hold spaces and parentheses itself."""
-    fields = line.rpartition(")")[2].split()
+    return line.rpartition(")")[2].split()
+
+
+def _stat(line: str) -> _Stat:
+    fields = _state(line)
     return _Stat(int(fields[1]), int(fields[3]), sum(map(int, fields[11:15])))
 
 
