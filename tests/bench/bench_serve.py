@@ -26,8 +26,8 @@ from tests.bench.results import Plan, Results
 from tests.bench.soak import soak
 
 _CACHE = ROOT / "runs" / "bench"
-_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_HEAVY_BATCHES = (1, 8, 16, 32, 64)
+_BATCHES = (1, 4, 8, 16, 32, 64, 128, 256)
+_HEAVY_BATCHES = (1, 16, 32, 64)
 _HEAVY_S = 30  # so long that the requests on their way at the end are one in a hundred
 _FRAMEWORKS = {
     "litserve": rivals.litserve,
@@ -118,7 +118,6 @@ def measure(parsed: argparse.Namespace, place: Path, console: Console) -> Result
             generator=generator(),
             seconds=parsed.seconds,
             rounds=parsed.repeat,
-            threads=course.machine.cpus,
             model=f"mnist/{folder.name}",
             quick=parsed.quick,
         ),
@@ -141,7 +140,7 @@ def shown(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 def main() -> None:
     parsed = arguments()
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console(width=None if sys.stdout.isatty() else 170)
     with tempfile.TemporaryDirectory() as place:
         results = measure(parsed, Path(place), console)
     for model in dict.fromkeys(row.model for row in results.rounds):

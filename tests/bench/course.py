@@ -53,8 +53,8 @@ class Course:
 
     def bare(self, model: Path, seconds: float, batches: Sequence[int]) -> None:
         """All rows of ONNX Runtime alone."""
-        threads = self.machine.cpus
-        for row in measurement.bare(self.python, model, threads, seconds, batches):
+        cpus = self.machine.cpus
+        for row in measurement.bare(self.python, model, cpus, seconds, batches):
             self._tell(row)
             self.rows.append(row)
 

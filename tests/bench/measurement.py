@@ -150,26 +150,31 @@ def check(port: int, kind: Kind, labels: Sequence[int]) -> None:
 
 
 def bare(
-    python: Path, model: Path, threads: int, seconds: float, batches: Sequence[int]
+    python: Path, model: Path, cpus: int, seconds: float, batches: Sequence[int]
 ) -> Iterator[Row]:
-    """Rows of ONNX Runtime alone, one a batch size; their requests are its runs."""
+    """Rows of ONNX Runtime alone; their requests are its runs, their clients its callers.
+
+    First one run at a time on as many threads as there are CPUs, which is what servers are held
+    against; then as many runs at a time on one thread each, where there are several CPUs.
+    """
     script = ROOT / "tests" / "bench" / "bare.py"
-    command = [*map(str, (python, script, model, threads, seconds, *batches))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for line in done.stdout.splitlines():
-        found = json.loads(line)
-        yield Row(
-            model=model.parts[-3],
-            server=BARE,
-            kind=f"batch {found['batch']}",
-            processes=1,
-            clients=1,
-            images=found["batch"],
-            requests_s=found["runs"] / found["seconds"],
-            seconds=found["seconds"],
-            server_cpu_s=found["cpu_s"],
-            **{name: found[name] for name in ("p50_ms", "p95_ms", "p99_ms")},
-        )
+    for threads, callers in dict.fromkeys(((cpus, 1), (1, cpus))):
+        command = [*map(str, (python, script, model, threads, callers, seconds, *batches))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        for line in done.stdout.splitlines():
+            found = json.loads(line)
+            yield Row(
+                model=model.parts[-3],
+                server=BARE,
+                kind=f"batch {found['batch']}",
+                processes=1,
+                clients=found["callers"],
+                images=found["batch"],
+                requests_s=found["runs"] / found["seconds"],
+                seconds=found["seconds"],
+                server_cpu_s=found["cpu_s"],
+                **{name: found[name] for name in ("p50_ms", "p95_ms", "p99_ms")},
+            )
 
 
 def _under_load(row: Row, server: Server, files: Sequence[Path], seconds: float) -> Row:

@@ -1,17 +1,20 @@
 """docs/performance.md from the results of a run: every figure in it, and how to repeat them."""
 
+import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench import plot, table
 from tests.bench.contestants import BARE, HEAVY
-from tests.bench.results import Results
+from tests.bench.results import Results, read
 from training import markdown
 from training.files import write_report
 from training.plots import style
 
 PLOT = "images/performance.svg"
 STEM = "performance"
+_QUICK = "**The short form:** one round, and settings of peers that were not tried out first."
 
 
 def report(results: Results) -> str:
@@ -44,6 +47,7 @@ def _lines(results: Results) -> Iterator[str]:
         'make bench-serve ARGS="--out docs"',
         "```",
         "",
+        *((_QUICK, "") if plan.quick else ()),
         "## Targets",
         "",
         *markdown.table(table.TARGETS, table.target_rows(results)),
@@ -71,8 +75,9 @@ def _lines(results: Results) -> Iterator[str]:
         "",
         *_rows(results, table_rows(results, "mnist")),
         "",
-        f"The rows of {BARE} are its runs on {plan.threads} threads without a server, and a "
-        "request is a batch.",
+        f"The rows of {BARE} are its runs without a server: a request is a batch, and a client a "
+        "thread of Python that calls it. One client has a thread of the runtime for each CPU, "
+        "and that is what the service is held against; several have one each.",
         "",
         f"## A compute-bound model: {HEAVY}",
         "",
@@ -135,3 +140,13 @@ def _spread(rates: Sequence[float]) -> str:
 
 def _rounds(count: int) -> str:
     return "one round" if count == 1 else f"{count} rounds"
+
+
+def main() -> None:
+    """`python -m tests.bench.report DIR`: document and plot anew from the results there."""
+    folder = Path(sys.argv[1])
+    write(read(json.loads((folder / f"{STEM}.json").read_text())), folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -34,7 +34,6 @@ class Plan:
     generator: str
     seconds: int
     rounds: int
-    threads: int  # of ONNX Runtime, bare and in the service
     model: str
     quick: bool
 

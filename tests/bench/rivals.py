@@ -63,7 +63,7 @@ def bentoml(python: Path, model: Path, shown: Samples) -> Contestant:
         env={**_env(model), "BENTOML_DO_NOT_TRACK": "1"},
         variants=_variants(
             {"MAX_BATCH": "32", "MAX_LATENCY_MS": "1000"},
-            {"MAX_BATCH": "32", "MAX_LATENCY_MS": "50"},
+            {"MAX_BATCH": "32", "MAX_LATENCY_MS": "100"},
             {"MAX_BATCH": "1", "MAX_LATENCY_MS": "0"},
         ),
     )
@@ -88,8 +88,8 @@ def mlserver(python: Path, model: Path, shown: Samples) -> Contestant:
         ready="/v2/models/mnist/ready",
         env={**_env(model), **env},
         variants=_variants(
-            {"MLSERVER_MODEL_MAX_BATCH_SIZE": "32", "MLSERVER_MODEL_MAX_BATCH_TIME": "0.001"},
-            {"MLSERVER_MODEL_MAX_BATCH_SIZE": "32", "MLSERVER_MODEL_MAX_BATCH_TIME": "0.005"},
+            {"MLSERVER_MODEL_MAX_BATCH_SIZE": "32", "MLSERVER_MODEL_MAX_BATCH_TIME": "0.02"},
+            {"MLSERVER_MODEL_MAX_BATCH_SIZE": "32", "MLSERVER_MODEL_MAX_BATCH_TIME": "0.002"},
             {"MLSERVER_MODEL_MAX_BATCH_SIZE": "0", "MLSERVER_MODEL_MAX_BATCH_TIME": "0"},
         ),
     )

@@ -50,7 +50,7 @@ def targets(results: Results) -> list[Target]:
         return None if found is None else found.images_s
 
     bare, heavy = (
-        _best(r.images_s for r in rows if (r.server, r.model) == (BARE, model))
+        _best(r.images_s for r in rows if (r.server, r.model, r.clients) == (BARE, model, 1))
         for model in (_LIGHT, HEAVY)
     )
     frameworks = _best(r.images_s for r in rows if r.server in FRAMEWORKS and r.clients == 32)

@@ -81,7 +81,11 @@ def test_the_shell_sets_up_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_runtime_alone() -> None:
     model = contestants.newest(ROOT / "models", "mnist") / "model.onnx"
-    one, other = measurement.bare(Path(sys.executable), model, 1, 0.01, (1, 3))
-    assert (one.kind, one.images, other.kind, other.images) == ("batch 1", 1, "batch 3", 3)
-    assert one.images_s > 0
-    assert other.server_cpu_s > 0
+    rows = list(measurement.bare(Path(sys.executable), model, 2, 0.01, (1, 3)))
+    assert [(row.kind, row.images, row.clients) for row in rows] == [
+        ("batch 1", 1, 1),
+        ("batch 3", 3, 1),
+        ("batch 1", 1, 2),
+        ("batch 3", 3, 2),
+    ]
+    assert all(row.images_s > 0 and row.server_cpu_s > 0 for row in rows)
