@@ -99,7 +99,7 @@ def measure(parsed: argparse.Namespace, place: Path, console: Console) -> Result
         steps.append(partial(course.bare, model, max(0.5, parsed.seconds / 4), _BATCHES))
     for server in servers:
         tuned = course.tuned(server, trials=not parsed.quick)
-        steps.append(partial(course.serve, tuned, samples.labels, parsed.seconds, parsed.clients))
+        steps.append(partial(course.serve, tuned, parsed.seconds, parsed.clients))
     if heavy is not None:
         seconds = _HEAVY_S if parsed.seconds > 1 else 5
         graph, ours = (
@@ -107,7 +107,7 @@ def measure(parsed: argparse.Namespace, place: Path, console: Console) -> Result
             heavy_model.contestant(parsed.python, heavy),
         )
         steps.append(partial(course.bare, graph, seconds / 5, _HEAVY_BATCHES))
-        steps.append(partial(course.serve, ours, (), seconds, CLIENTS))
+        steps.append(partial(course.serve, ours, seconds, CLIENTS))
     course.rounds(steps, parsed.repeat)
     remembered = None
     if "soak" in parsed.only:

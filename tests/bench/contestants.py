@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +22,19 @@ CLIENTS = (1, 8, 32, 64)
 MANY = "v2, 64 images"
 _FEW = (1, 8)  # times 64 images: 32 such clients would be more than the service admits at once
 
-Label = Callable[[Any], int]
+Labels = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of request. `label` finds the standard way's label in a JSON answer."""
+    """A sort of request. `read` finds the standard way's labels in an answer."""
 
     name: str
     requests: tuple[bytes, ...]
+    labels: tuple[Labels, ...]  # those that a right answer holds, for each request
+    read: Callable[[bytes], Labels]
     images: int = 1
     clients: tuple[int, ...] = CLIENTS
-    label: Label | None = None
     needs: str = ""  # a path that answers 200 where the server knows this kind
 
 
@@ -64,7 +64,7 @@ class Samples:
     """PNG files with the label that the standard way gives them, and the same as float32."""
 
     files: tuple[bytes, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Labels, ...]
     pixels: NDArray[np.float32]
 
 
@@ -82,21 +82,25 @@ def samples(folder: Path) -> Samples:
     levels = [np.asarray(Image.open(path), np.float32) for path in paths]
     return Samples(
         tuple(path.read_bytes() for path in paths),
-        tuple(int(row["standard"]) for row in rows),
+        tuple((int(row["standard"]),) for row in rows),
         np.stack(levels)[:, None] / np.float32(255),
     )
 
 
 def ours(python: Path, models: Path, shown: Samples, *, workers: int = 1) -> Contestant:
     """The service with its own defaults, everything on."""
-    of_v2: dict[str, Any] = {"needs": "/v2/health/ready"}
-    path = "/v2/models/mnist/infer"
-    many = np.resize(shown.pixels, (64, *shown.pixels.shape[1:]))
-    png = Kind("PNG", tuple(wire.png("/detect", one) for one in shown.files), label=_way)
+    v2, ready = "/v2/models/mnist/infer", "/v2/health/ready"
+    indices = np.arange(64) % len(shown.files)
+    many = wire.tensor(v2, shown.pixels[indices])
+    labels_of_many = tuple(label for index in indices for label in shown.labels[index])
+    files = [wire.png("/detect", one) for one in shown.files]
+    forms = [wire.multipart("/detect", one) for one in shown.files]
+    tensors = [wire.tensor(v2, one[None]) for one in shown.pixels]
+    png = Kind("PNG", tuple(files), shown.labels, _way)
     others = (
-        Kind("multipart", tuple(wire.multipart("/detect", one) for one in shown.files), label=_way),
-        Kind("v2, 1 image", tuple(wire.tensor(path, one[None]) for one in shown.pixels), **of_v2),
-        Kind(MANY, (wire.tensor(path, many),), 64, _FEW, **of_v2),
+        Kind("multipart", tuple(forms), shown.labels, _way),
+        Kind("v2, 1 image", tuple(tensors), shown.labels, _likeliest, needs=ready),
+        Kind(MANY, (many,), (labels_of_many,), _likeliest, 64, _FEW, ready),
     )
     command = [str(python), "-m", "service.cli", "serve", "--port", "{port}"]
     command += ["--models", str(models)]
@@ -110,10 +114,9 @@ def ours(python: Path, models: Path, shown: Samples, *, workers: int = 1) -> Con
     )
 
 
-def _way(answer: Any) -> int:
-    return int(answer["ways"]["standard"]["label"])
+def _way(answer: bytes) -> Labels:
+    return (int(json.loads(answer)["ways"]["standard"]["label"]),)
 
 
-def label_of(kind: Kind, body: bytes) -> int | None:
-    """The standard way's label in an answer; None where this kind of answer is not read."""
-    return None if kind.label is None else kind.label(json.loads(body))
+def _likeliest(answer: bytes) -> Labels:
+    return tuple(wire.tensor_in(answer, "probabilities_standard").argmax(1).tolist())

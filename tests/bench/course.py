@@ -43,11 +43,9 @@ class Course:
         best = max(found, key=lambda trial: trial.requests_s)
         return measurement.with_variant(one, best.variant)
 
-    def serve(
-        self, one: Contestant, labels: Sequence[int], seconds: float, clients: Sequence[int]
-    ) -> None:
+    def serve(self, one: Contestant, seconds: float, clients: Sequence[int]) -> None:
         """All rows of a server."""
-        rows, usage = measurement.measured(one, labels, self.place, seconds, clients, self._tell)
+        rows, usage = measurement.measured(one, self.place, seconds, clients, self._tell)
         self.rows += rows
         self.usages.append(usage)
 

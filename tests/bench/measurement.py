@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.contestants import BARE, Contestant, Kind, label_of
+from tests.bench.contestants import BARE, Contestant, Kind
 from tests.bench.load import LoadError, generate
 from tests.bench.processes import Server, cpu_seconds, family, free_port, resident_mib, status
 from tests.bench.results import Trial, Usage
@@ -56,7 +56,6 @@ def started(contestant: Contestant) -> Iterator[Server]:
 
 def measured(
     contestant: Contestant,
-    labels: Sequence[int],
     place: Path,
     seconds: float,
     clients: Sequence[int],
@@ -76,7 +75,7 @@ def measured(
             )
             present = not kind.needs or status(server.port, kind.needs) == 200
             if present:
-                check(server.port, kind, labels)
+                check(server.port, kind)
             files = written(kind, place)
             for count in (count for count in kind.clients if count in clients):
                 row = replace(blank, clients=count)
@@ -101,7 +100,7 @@ def measured(
 def knows_workers(python: Path) -> bool:
     """Whether the service can be started as several processes."""
     command = [str(python), "-m", "service.cli", "serve", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return "--workers" in done.stdout
 
 
@@ -134,19 +133,18 @@ def written(kind: Kind, place: Path) -> list[Path]:
     return files
 
 
-def check(port: int, kind: Kind, labels: Sequence[int]) -> None:
+def check(port: int, kind: Kind) -> None:
     """Send each request once.
 
     Raises:
-        AnswerError: a status other than 200, or a label other than the standard way's.
+        AnswerError: a status other than 200, or labels other than the standard way's.
     """
-    for index, request in enumerate(kind.requests):
+    for index, (request, labels) in enumerate(zip(kind.requests, kind.labels, strict=True)):
         code, body = _exchange(port, request)
         if code != 200:
             raise AnswerError(f"{kind.name} is answered with {code}: {body[:300]!r}")
-        label = label_of(kind, body)
-        if label is not None and label != labels[index]:
-            raise AnswerError(f"{kind.name}: image {index} is a {labels[index]}, not a {label}")
+        if (told := kind.read(body)) != labels:
+            raise AnswerError(f"{kind.name}: request {index} is {labels}, not {told}")
 
 
 def bare(
@@ -157,10 +155,10 @@ def bare(
     First one run at a time on as many threads as there are CPUs, which is what servers are held
     against; then as many runs at a time on one thread each, where there are several CPUs.
     """
-    script = ROOT / "tests" / "bench" / "bare.py"
+    script = Path(__file__).with_name("bare.py")
     for threads, callers in dict.fromkeys(((cpus, 1), (1, cpus))):
         command = [*map(str, (python, script, model, threads, callers, seconds, *batches))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         for line in done.stdout.splitlines():
             found = json.loads(line)
             yield Row(

@@ -4,6 +4,7 @@ Each gets the same ONNX file and one PNG a request, in the form that it takes be
 off and variants are tried before anything is measured, both in their favour.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from itertools import product
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import wire
-from tests.bench.contestants import PEERS, Contestant, Kind, Samples
+from tests.bench.contestants import PEERS, Contestant, Kind, Labels, Samples
 
 FRAMEWORKS = ("LitServe", "BentoML", "MLServer")
 PLAIN = "thirty lines"
@@ -19,12 +20,13 @@ PLAIN = "thirty lines"
 
 def plain(python: Path, model: Path, shown: Samples, *, workers: int = 1) -> Contestant:
     """The thirty-line server: the file is the body."""
+    requests = [wire.png("/detect", one) for one in shown.files]
     command = [str(python), "-m", "uvicorn", "plain:app", "--port", "{port}"]
     command += ["--log-level", "warning", "--no-access-log", "--workers", str(workers)]
     return Contestant(
         name=PLAIN,
         command=tuple(command),
-        kinds=(Kind("PNG", tuple(wire.png("/detect", one) for one in shown.files), label=_label),),
+        kinds=(Kind("PNG", tuple(requests), shown.labels, _label),),
         ready="/ready",
         processes=workers,
         env=_env(model),
@@ -38,7 +40,7 @@ def litserve(python: Path, model: Path, shown: Samples) -> Contestant:
     return Contestant(
         name="LitServe",
         command=(str(python), str(PEERS / "litserve_server.py")),
-        kinds=(Kind("PNG in JSON", tuple(requests), label=_label),),
+        kinds=(Kind("PNG in JSON", tuple(requests), shown.labels, _label),),
         ready="/health",
         env={**_env(model), "PORT": "{port}"},
         variants=_variants(
@@ -58,7 +60,7 @@ def bentoml(python: Path, model: Path, shown: Samples) -> Contestant:
     return Contestant(
         name="BentoML",
         command=tuple(command),
-        kinds=(Kind("PNG in JSON", tuple(requests), label=lambda answer: _label(answer[0])),),
+        kinds=(Kind("PNG in JSON", tuple(requests), shown.labels, _labels),),
         ready="/readyz",
         env={**_env(model), "BENTOML_DO_NOT_TRACK": "1"},
         variants=_variants(
@@ -84,7 +86,7 @@ def mlserver(python: Path, model: Path, shown: Samples) -> Contestant:
     return Contestant(
         name="MLServer",
         command=(str(python.with_name("mlserver")), "start", str(PEERS / "mlserver_model")),
-        kinds=(Kind("v2 JSON, PNG in BYTES", tuple(requests), label=_output),),
+        kinds=(Kind("v2 JSON, PNG in BYTES", tuple(requests), shown.labels, _output),),
         ready="/v2/models/mnist/ready",
         env={**_env(model), **env},
         variants=_variants(
@@ -106,12 +108,16 @@ def _v2(png: bytes) -> dict[str, Any]:
     return {"inputs": [image]}
 
 
-def _label(answer: Any) -> int:
-    return int(answer["label"])
+def _label(answer: bytes) -> Labels:
+    return (int(json.loads(answer)["label"]),)
 
 
-def _output(answer: Any) -> int:
-    return int(answer["outputs"][0]["data"][0])
+def _labels(answer: bytes) -> Labels:
+    return tuple(int(one["label"]) for one in json.loads(answer))
+
+
+def _output(answer: bytes) -> Labels:
+    return tuple(int(label) for label in json.loads(answer)["outputs"][0]["data"])
 
 
 def _env(model: Path) -> dict[str, str]:

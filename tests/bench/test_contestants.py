@@ -26,6 +26,8 @@ def test_samples_are_those_of_the_shipped_model() -> None:
     assert 0 <= shown.pixels.min() < shown.pixels.max() <= 1
     kinds = contestants.ours(Path("python"), Path("models"), shown).kinds
     assert [kind.images for kind in kinds] == [1, 1, 1, 64]
+    for kind in kinds:
+        assert [len(labels) for labels in kind.labels] == [kind.images] * len(kind.requests)
 
 
 @pytest.mark.parametrize("made", [rivals.plain, rivals.litserve, rivals.bentoml, rivals.mlserver])
@@ -39,8 +41,7 @@ def test_peers_get_the_model_and_what_they_can_read(
     assert peer.env["MODEL"].endswith("model.onnx")
     assert {"1"} <= {variant["THREADS"] for variant in peer.variants}
     (kind,) = peer.kinds
-    assert len(kind.requests) == len(shown.files)
-    assert kind.label is not None
+    assert len(kind.requests) == len(kind.labels) == len(shown.files)
 
 
 @pytest.mark.parametrize("peer", ["plain", "litserve", "bentoml", "mlserver"])

@@ -37,3 +37,4 @@ def test_it_is_asked_with_colour_images_of_its_size(tmp_path: Path) -> None:
     (kind,) = heavy_model.contestant(Path("python"), tmp_path).kinds
     assert len(set(kind.requests)) == 32
     assert kind.clients == (32,)
+    assert kind.labels == (kind.read(b""),) * 32

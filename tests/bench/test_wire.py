@@ -39,3 +39,22 @@ def test_the_tensor_follows_its_description() -> None:
     assert described["shape"] == [2, 1, 2, 3]
     assert described["parameters"]["binary_data_size"] == len(body) - length
     np.testing.assert_array_equal(np.frombuffer(body[length:], "<f4"), PIXELS.ravel())
+
+
+def test_an_output_is_found_behind_the_description() -> None:
+    values = {"score": PIXELS[:, 0, 0, 0], "probabilities": PIXELS[:, 0, 0]}
+    outputs = [
+        {
+            "name": name,
+            "datatype": "FP32",
+            "shape": list(array.shape),
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, array in values.items()
+    ]
+    answer = json.dumps({"outputs": outputs}).encode()
+    answer += b"".join(array.tobytes() for array in values.values())
+    for name, array in values.items():
+        np.testing.assert_array_equal(wire.tensor_in(answer, name), array)
+    with pytest.raises(StopIteration):
+        wire.tensor_in(answer, "label")

@@ -1,4 +1,4 @@
-"""The requests that clients send, as the bytes that travel. Knows no server.
+"""The requests that clients send, as the bytes that travel, and binary answers. Knows no server.
 
 Images of a request are PNG files as they lie on the disk, or float32 arrays (N, C, H, W) in [0, 1].
 """
@@ -68,3 +68,17 @@ def tensor(path: str, images: NDArray[np.float32]) -> bytes:
         "application/octet-stream",
         Inference_Header_Content_Length=str(len(head)),
     )
+
+
+def tensor_in(answer: bytes, name: str) -> NDArray[np.float32]:
+    """A float32 output of an answer in binary, in its shape.
+
+    Raises:
+        StopIteration: there is no such output.
+    """
+    head, _ = json.JSONDecoder().raw_decode(answer.decode("latin-1"))
+    sizes = [output["parameters"]["binary_data_size"] for output in head["outputs"]]
+    index = next(i for i, output in enumerate(head["outputs"]) if output["name"] == name)
+    begin = len(answer) - sum(sizes[index:])
+    values = np.frombuffer(answer[begin : begin + sizes[index]], "<f4")
+    return values.reshape(head["outputs"][index]["shape"])
