@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.batcher import Served
+from service.cpus import usable_cpus
 from service.decision import Finding
 from service.errors import (
     DeadlineExceeded,
@@ -26,7 +27,6 @@ from service.lanes import Lane, Lanes
 from service.metrics import Metrics
 from service.policies import Judgement, Rule, Wish, judge, resolve
 from service.repository import Catalogue
-from service.session import usable_cpus
 from service.settings import Settings
 
 _FEW = 4  # small images that are decoded in the event loop; more would hold it up

@@ -6,17 +6,15 @@ Knows neither files nor batching nor what the outputs mean.
 
 import ctypes
 import logging
-import math
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from service.cpus import usable_cpus
 from service.errors import ProviderAbsent
 
 Provider = Literal["auto", "cpu", "cuda"]
@@ -76,36 +74,6 @@ class Session:
         """Run zeros of every batch size, so that the first request pays for no allocation."""
         for size in sizes:
             self.run(name, np.zeros((size, *shape), np.float32), self.outputs)
-
-
-def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs this process may use: the scheduler's mask, cut by the cgroup's quota; at least 1.
-
-    A container with a quota of two CPUs on a host of 64 still sees 64; 64 threads would be
-    throttled.
-    """
-    if sys.platform == "linux":
-        allowed = len(os.sched_getaffinity(0))
-    else:  # pragma: no cover  # the mask exists on Linux only
-        allowed = os.cpu_count() or 1
-    return max(1, math.ceil(min(allowed, _quota(cgroup))))
-
-
-def _quota(cgroup: Path) -> float:
-    """CPUs granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_*`); infinite where unlimited."""
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
-        except OSError:
-            return math.inf
-    try:
-        granted = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max 100000" is how v2 says unlimited
-        return math.inf
-    return granted if granted > 0 else math.inf  # and -1 is how v1 says it
 
 
 def cuda_missing() -> str | None:

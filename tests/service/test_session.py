@@ -1,10 +1,7 @@
-"""Threads from the cgroup, the provider that was really got, and runs that fail in our words."""
+"""The provider that was really got, and runs that fail in our words."""
 
 import ctypes
 import logging
-import math
-import os
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 from service import session as module
 from service.errors import ProviderAbsent
 from service.manifest import INPUT, LOGITS, OUTPUTS
-from service.session import CPU, CUDA, Session, SessionError, cuda_missing, usable_cpus
+from service.session import CPU, CUDA, Session, SessionError, cuda_missing
 from tests.service.toy import toy_answers, toy_network
 
 TOY = toy_network().SerializeToString()
@@ -47,29 +44,6 @@ def test_failures_are_one_line() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(SessionError):
         Session(b"no model", provider="cpu", threads=1)
-
-
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({}, math.inf),
-        ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "50000 100000\n"}, 0.5),
-        ({"cpu.max": "max 100000\n"}, math.inf),
-        ({"cpu.max": "nonsense"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "1\n", "cpu/cpu.cfs_period_us": "0\n"}, math.inf),
-    ],
-)
-def test_threads_follow_the_quota(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], quota: float
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    assert usable_cpus(tmp_path) == max(1, min(8, quota))
 
 
 class Driver:
