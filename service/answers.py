@@ -5,15 +5,17 @@ Pure translation from `Examined` to `service.schemas`; decides nothing.
 
 from typing import Any
 
+from service.catalogue import Catalogue, Model
 from service.decision import Guess, top_k
 from service.pipeline import Examined
-from service.repository import Catalogue, Model
 from service.schemas import (
     Classification,
     Detection,
     LabelProbability,
     LoadedModel,
+    LoadedModels,
     ModelName,
+    RefusedModel,
     Timings,
     Ways,
 )
@@ -48,13 +50,24 @@ def detection(examined: Examined, model: Model) -> Detection:
     )
 
 
-def loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
-    """A model's entry in `/models`."""
+def loaded_models(catalogue: Catalogue) -> LoadedModels:
+    """The answer of `/models`."""
+    return LoadedModels(
+        models=[_loaded_model(model, catalogue) for model in catalogue],
+        refused=[
+            RefusedModel(name=entry.name, version=entry.version, reason=entry.reason)
+            for entry in catalogue.left_out
+        ],
+    )
+
+
+def _loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
     manifest, session = model.manifest, model.session
     return LoadedModel(
         name=model.name,
         version=model.version,
         default=model is catalogue.default,
+        active=catalogue.is_active(model),
         provider=session.provider,
         threads=session.threads,
         created=manifest.created.isoformat(),

@@ -3,6 +3,7 @@
 The only place where all rooms meet. Knows nothing of addresses or processes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,12 +12,13 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from service import __version__, problems
+from service.assembly import load_catalogue
 from service.edge import Edge
 from service.hot import HotRoutes
-from service.manifest import INPUT
 from service.metrics import Metrics
 from service.pipeline import Pipeline
-from service.repository import load_catalogue
+from service.reload import Reloader, hangups
+from service.repository import loader_of
 from service.routes import detect, health
 from service.settings import Settings, load_settings
 
@@ -33,22 +35,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     catalogue = load_catalogue(
         settings.models,
-        provider=settings.provider,
-        threads=settings.threads,
+        loader_of(settings, max_batch=settings.max_batch),
         default_model=settings.default_model,
     )
-    for model in catalogue:
-        model.session.warm_up(INPUT, model.manifest.input.shape, (1, settings.max_batch))
     metrics = Metrics(CollectorRegistry())
     pipeline = Pipeline(catalogue, settings, metrics)
+
+    reloader = Reloader(pipeline.lanes, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await pipeline.start()
-        try:
-            yield
-        finally:
-            await pipeline.close()
+        with hangups(reloader.ask):
+            reloading = asyncio.create_task(reloader.run())
+            try:
+                yield
+            finally:
+                reloading.cancel()
+                await pipeline.close()
 
     app = FastAPIOffline(  # whose /docs asks no host but this one
         title="Parallax",

@@ -113,12 +113,28 @@ class Metrics:
             _MODEL,
             registry=registry,
         )
+        self.reloads = Counter(
+            "parallax_reloads_total",
+            "Looks for changed models by outcome: switched, unchanged, or refused in part or whole",
+            ("outcome",),
+            registry=registry,
+        )
         self.model_info = Gauge(
             "parallax_model_info",
             "1 for each loaded model, with what it runs on",
             (*_MODEL, "provider", "threads", "default", "sha256"),
             registry=registry,
         )
+
+    def forget(self, model: str, version: int) -> None:
+        """Remove all that is said of a model that is served no more."""
+        labels = {"model": model, "version": str(version)}
+        for metric in (
+            *(self.images, self.detections, self.score, self.batch_size, self.pending),
+            *(self.adversarial_rate, self.alarm_rate, self.promised_rate),
+            *(self.score_stability, self.score_distance),
+        ):
+            metric.remove_by_labels(labels)
 
     def exposition(self) -> bytes:
         """Prometheus text format."""

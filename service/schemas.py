@@ -152,6 +152,7 @@ class LoadedModel(BaseModel):
     name: str
     version: int
     default: bool
+    active: bool  # answers where its name is said and no version
     provider: str
     threads: int
     created: str
@@ -163,10 +164,19 @@ class LoadedModel(BaseModel):
     evaluation: Evaluation
 
 
+class RefusedModel(BaseModel):
+    """A version that is not served as it lies there; None where all of a name is meant."""
+
+    name: str
+    version: int | None
+    reason: str
+
+
 class LoadedModels(BaseModel):
-    """`/models`."""
+    """`/models`; `refused` is what the latest reload found and did not take."""
 
     models: list[LoadedModel]
+    refused: list[RefusedModel]
 
 
 class Live(BaseModel):

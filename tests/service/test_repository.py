@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from service import manifest as contract
-from service.errors import ModelRefused, ModelUnknown, SettingsRefused
+from service.errors import ModelRefused
 from service.manifest import DecisionSpec
-from service.repository import Catalogue, folders, load_catalogue, load_model
+from service.repository import folders, load_model
 from service.session import CPU
 from tests.service.toy import ToyFolder, toy_answers, toy_head, toy_network
 
@@ -225,56 +225,3 @@ def test_empty_or_absent_directory_is_refused(tmp_path: Path) -> None:
         folders(tmp_path)
     with pytest.raises(ModelRefused, match="no such directory"):
         folders(tmp_path / "absent")
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    for name, version in (("b", 9), ("b", 10), ("a", 1)):
-        ToyFolder(tmp_path / "many", name=name, version=version).write()
-    return load_catalogue(tmp_path / "many", provider="cpu", threads=1, default_model="b")
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "found"),
-    [
-        (None, None, ("b", 10)),
-        ("b", None, ("b", 10)),
-        ("b", 9, ("b", 9)),
-        (None, 9, ("b", 9)),
-        ("a", None, ("a", 1)),
-    ],
-)
-def test_catalogue_finds(
-    catalogue: Catalogue, name: str | None, version: int | None, found: tuple[str, int]
-) -> None:
-    model = catalogue.find(name, version)
-    assert (model.name, model.version) == found
-
-
-@pytest.mark.parametrize(("name", "version"), [("c", None), ("a", 9), (None, 1), ("", None)])
-def test_catalogue_says_what_is_loaded(
-    catalogue: Catalogue, name: str | None, version: int | None
-) -> None:
-    with pytest.raises(ModelUnknown, match="a version 1, b version 9, b version 10"):
-        catalogue.find(name, version)
-
-
-def test_default_is_the_first_name_or_the_given_one(catalogue: Catalogue) -> None:
-    assert catalogue.default.name == "b"
-    assert Catalogue(list(catalogue)).default.name == "a"
-
-
-@pytest.mark.parametrize("name", ["c", "a/2", "a/", "a/one", "/1", "a/1/1", "a/01"])
-def test_unknown_default_is_refused(catalogue: Catalogue, name: str) -> None:
-    with pytest.raises(SettingsRefused, match=f"'{name}' is not loaded") as caught:
-        Catalogue(list(catalogue), name)
-    assert caught.value.hint == "loaded: a/1, b/9, b/10"
-
-
-def test_an_older_version_can_be_served_again(catalogue: Catalogue) -> None:
-    """It answers where no version is named, also where its own name is."""
-    older = Catalogue(list(catalogue), "b/9")
-    assert older.default.version == 9
-    assert older.find("b").version == 9
-    assert older.find("b", 10).version == 10
-    assert older.find("a").version == 1

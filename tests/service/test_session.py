@@ -30,7 +30,7 @@ def test_session_knows_its_model() -> None:
 
 def test_run_gives_what_was_asked_for() -> None:
     session = Session(TOY, provider="cpu")
-    session.warm_up(INPUT, (1, 4, 4), (1, 3))
+    session.warm_up(INPUT, (1, 4, 4), 3)
     answers = session.run(INPUT, IMAGES, LOGITS)
     assert tuple(answers) == LOGITS
     for name, values in answers.items():
@@ -102,7 +102,7 @@ def test_silent_fallback_is_refused_or_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "cuda_missing", lambda: None)
-    monkeypatch.setattr(module, "_open", lambda *args, cuda: fake_session(CPU))
+    monkeypatch.setattr(module, "_open", lambda *args, **options: fake_session(CPU))
     with pytest.raises(ProviderAbsent, match="fell back"):
         Session(TOY, provider="cuda")
     with caplog.at_level(logging.WARNING):
