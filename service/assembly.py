@@ -13,7 +13,7 @@ from pathlib import Path
 from service.active import read_active
 from service.catalogue import Catalogue, LeftOut, Model, split_default
 from service.errors import ModelRefused, StartupError
-from service.manifest import MANIFEST_FILE
+from service.manifest import MANIFEST_FILE, MODEL_FILE
 from service.repository import Loader, folders
 
 Fits = Callable[[Model], None]  # raises SettingsRefused where a model may not answer by default
@@ -38,12 +38,14 @@ def reload_catalogue(
 ) -> Catalogue:
     """The directory as it is now; models that did not change are those of `old`.
 
-    A folder without a manifest is not yet there. A version whose folder is gone leaves, unless it
-    is the one that is to answer.
+    A new version with a network that `old` runs shares its session. A folder without a manifest is
+    not yet there. A version whose folder is gone leaves, unless it is the one that is to answer.
 
     Raises:
         ModelRefused: there is no folder at all, which is a lost directory rather than a wish.
     """
+    for model in old:
+        loader.sessions.setdefault(model.manifest.files[MODEL_FILE].sha256, model.session)
     return _Assembly(directory, loader, default_model, old, fits).catalogue()
 
 

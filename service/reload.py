@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from service.active import ACTIVE_FILE
 from service.assembly import reload_catalogue
 from service.catalogue import Catalogue
 from service.errors import ModelRefused
 from service.lanes import Lanes
-from service.manifest import MODEL_FILE, version_number
+from service.manifest import version_number
 from service.metrics import Metrics
 from service.repository import loader_of
 from service.settings import Settings
@@ -38,7 +39,7 @@ class Reloader:
         self._settings = settings
         self._metrics = metrics
         self._asked = asyncio.Event()
-        self._seen: Fingerprint = frozenset()
+        self._seen: Fingerprint = frozenset()  # nothing: what changed during the start counts
 
     def ask(self) -> None:
         """Have another look, soon; inside the event loop."""
@@ -47,8 +48,6 @@ class Reloader:
     async def run(self) -> None:
         """For ever."""
         watched_s = self._settings.reload_s or None
-        if watched_s:
-            self._seen = await asyncio.to_thread(fingerprint, self._settings.models)
         while True:
             try:
                 async with asyncio.timeout(watched_s):
@@ -78,12 +77,9 @@ class Reloader:
     def _load(self, old: Catalogue) -> Catalogue:
         if self._settings.reload_s:
             self._seen = fingerprint(self._settings.models)  # before: what changes meanwhile counts
-        loader = loader_of(self._settings, max_batch=self._settings.max_batch)
-        for model in old:
-            loader.sessions[model.manifest.files[MODEL_FILE].sha256] = model.session
         return reload_catalogue(
             self._settings.models,
-            loader,
+            loader_of(self._settings, max_batch=self._settings.max_batch),
             old,
             default_model=self._settings.default_model,
             fits=self._lanes.check_fits,
@@ -132,35 +128,46 @@ def fingerprint(directory: Path) -> Fingerprint:
     return frozenset(found)
 
 
+class _Held:
+    """A handler that remembers."""
+
+    came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+
 @contextmanager
 def held_hangups() -> Iterator[None]:
     """Keep SIGHUP waiting until `hangups` heeds it: it would end a process that starts or stops."""
-    if not hasattr(signal, "SIGHUP"):
+    if not _can_hang_up():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    before = signal.signal(signal.SIGHUP, _Held())
     try:
         yield
     finally:
-        handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # forgets one that came too late
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        signal.signal(signal.SIGHUP, handler)
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager
 def hangups(ask: Callable[[], None]) -> Iterator[None]:
-    """Call `ask` in the running event loop on SIGHUP, where there is such a signal.
-
-    A signal that came while it was blocked, as it is during the start, is heeded then.
-    """
-    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+    """Call `ask` in the running event loop on SIGHUP, and at once if one was held; where it can."""
+    if not _can_hang_up():
         yield
         return
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGHUP)
     loop.add_signal_handler(signal.SIGHUP, ask)
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    if isinstance(before, _Held) and before.came:
+        ask()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, before)
+
+
+def _can_hang_up() -> bool:
+    """Windows has no such signal, and other threads than the main one cannot handle any."""
+    return hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread()

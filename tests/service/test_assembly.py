@@ -17,13 +17,8 @@ from tests.service.toy import ToyFolder, toy_network
 Served = dict[str, list[int]]
 
 
-def loader(*catalogues: Catalogue) -> Loader:
-    sessions = {
-        model.manifest.files[contract.MODEL_FILE].sha256: model.session
-        for catalogue in catalogues
-        for model in catalogue
-    }
-    return Loader(provider="cpu", threads=1, sessions=sessions)
+def loader() -> Loader:
+    return Loader(provider="cpu", threads=1)
 
 
 def start(models: Path, default_model: str | None = None) -> Catalogue:
@@ -40,7 +35,7 @@ def again(
     default_model: str | None = None,
     fits: Callable[[Model], None] = fits_all,
 ) -> Catalogue:
-    return reload_catalogue(models, loader(old), old, default_model=default_model, fits=fits)
+    return reload_catalogue(models, loader(), old, default_model=default_model, fits=fits)
 
 
 def served(catalogue: Catalogue) -> Served:

@@ -1,4 +1,4 @@
-"""The provider that was really got, failures in our words, what is optimised once, what is bound."""
+"""The provider that was really got, failures in our words, what is optimised once and bound."""
 
 import ctypes
 import logging
