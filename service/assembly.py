@@ -14,6 +14,7 @@ from service.active import read_active
 from service.catalogue import Catalogue, LeftOut, Model, split_default
 from service.errors import ModelRefused, StartupError
 from service.manifest import MANIFEST_FILE, MODEL_FILE
+from service.memory import hand_back
 from service.repository import Loader, folders
 
 Fits = Callable[[Model], None]  # raises SettingsRefused where a model may not answer by default
@@ -80,6 +81,7 @@ class _Assembly:
         models = [model for (name, _), model in self._models.items() if name in active]
         if not models:
             raise ModelRefused(self._directory, "no folder in it can be served")
+        hand_back()  # what loading took
         return Catalogue(models, self._default_model, active=active, left_out=self._left_out)
 
     def _load(self, folder: Path) -> None:
