@@ -346,6 +346,25 @@ def test_rollback_and_a_hangup_bring_the_old_version_back(
         assert clients.statuses == {200}
 
 
+@hangs_up
+def test_a_hangup_has_the_keys_read_anew(toy: ToyFolder, tmp_path: Path) -> None:
+    old, new = "a" * 32, "b" * 32
+    keys = tmp_path / "keys"
+    keys.write_text(f"arm:{old}\n")
+    keys.chmod(0o600)
+    with serving(toy.root, "--threads", "1", "--api-keys", str(keys)) as served:
+
+        def status(key: str) -> int:
+            headers = {"X-API-Key": key}
+            return httpx2.get(f"{served.url}/models", headers=headers, timeout=120).status_code
+
+        assert (status(old), status(new)) == (200, 401)
+        keys.write_text(f"arm:{new}\n")
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: status(new) == 200)
+        assert status(old) == 401
+
+
 def test_a_folder_renamed_into_place_is_served_without_a_signal(toy: ToyFolder) -> None:
     with serving(toy.root, "--threads", "1", "--reload-s", "0.05") as served:
         draft = ToyFolder(toy.root.parent / "drafts", version=2).write()
