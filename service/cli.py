@@ -1,4 +1,4 @@
-"""`parallax serve | detect | calibrate | models`: the service on a terminal.
+"""`parallax serve | detect | calibrate | models [activate | rollback]`: the service on a terminal.
 
 Turns flags into settings, and errors into one line, a hint and an exit status. What is printed is
 for people; `--json` is for programs.
@@ -8,22 +8,20 @@ import argparse
 import asyncio
 import json
 import signal
-import socket
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
-from functools import partial
 from math import nan
 from pathlib import Path
 from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
 
-from service import __version__, supervisor
+from service import __version__
+from service.activation import activate, active_version, rollback
 from service.answers import detection
-from service.app import create_app
+from service.assembly import load_catalogue
 from service.calibration import (
     MAX_SHIFT,
     Wanted,
@@ -31,6 +29,7 @@ from service.calibration import (
     image_files,
     recalibrated,
 )
+from service.catalogue import Catalogue, Model
 from service.conformal import RATES
 from service.errors import (
     FileUnreadable,
@@ -40,25 +39,19 @@ from service.errors import (
     SettingsRefused,
     StartupError,
 )
-from service.exporter import exported
 from service.images import Limits, Upload
 from service.lanes import Lane
-from service.listeners import listen
-from service.log_sink import LogSink
-from service.logs import STDERR, hold_standard_streams, logging_to, style_of
-from service.manifest import Policy
-from service.metric_files import metric_files
+from service.logs import hold_standard_streams
+from service.manifest import Policy, version_number
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.policies import Rule, Wish
 from service.problems import problem
-from service.repository import Catalogue, Model, folders, load_catalogue, load_model
+from service.repository import folders, loader_of
 from service.schemas import Detection, Refusal
-from service.server import Server
+from service.serving import run
 from service.settings import Settings, load_settings
-from service.supervisor import Supervisor
-from service.tables import calibrated, described, served, table
-from service.tls import tls_options
+from service.tables import calibrated, described, table
 from service.versions import write_version
 
 _MODEL_FLAGS = ("models", "provider", "threads")
@@ -84,71 +77,10 @@ def serve(flags: dict[str, Any]) -> int:
     """Load, listen, answer until a signal comes."""
     hold_standard_streams()
     settings = load_settings(flags)
-    if settings.workers > 1 and sys.platform == "win32":
-        raise SettingsRefused("setting workers: Windows has one only", "leave it out")
-    tls_options(settings)  # refused before a model is loaded
-    with (
-        logging_to(
-            STDERR, level=settings.log_level, style=style_of(settings.log_format, STDERR)
-        ) as sink,
-        listen(settings.host, settings.port, settings.workers) as listeners,
-    ):
-        if settings.workers == 1:
-            _serve_alone(settings, listeners[0], sink)
-            return 0
-        ended_by = _serve_together(settings, listeners, sink)
-    signal.raise_signal(ended_by)  # as it would have ended by itself
+    ended_by = run(settings)
+    if ended_by is not None:
+        signal.raise_signal(ended_by)  # as it would have ended by itself
     return 0
-
-
-def _serve_alone(settings: Settings, listener: socket.socket, sink: LogSink) -> None:
-    metrics = Metrics(CollectorRegistry())
-    with _exported(settings, metrics) as address:
-        app = create_app(settings, sink, metrics)
-        _greet(settings, listener.getsockname(), address, served(app.state.pipeline.catalogue))
-        Server(app, settings).run(sockets=[listener])
-
-
-def _serve_together(settings: Settings, listeners: Sequence[socket.socket], sink: LogSink) -> int:
-    """The signal that ended it."""
-    with metric_files(supervisor.names(settings)) as files, files.adopted(supervisor.PARENT):
-        metrics = Metrics(CollectorRegistry(), files)
-        sink.report_drops(metrics.log_dropped.inc)
-        with _exported(settings, metrics) as address:
-            greet = partial(_greet, settings, listeners[0].getsockname(), address)
-            return Supervisor(settings, listeners, files, metrics, greet).run()
-
-
-def _exported(
-    settings: Settings, metrics: Metrics
-) -> AbstractContextManager[tuple[str, int] | None]:
-    if settings.metrics_port is None:
-        return nullcontext()
-    host = settings.metrics_host or settings.host
-    return exported(host, settings.metrics_port, metrics.exposition)
-
-
-def _greet(
-    settings: Settings,
-    address: tuple[Any, ...],
-    metrics: tuple[str, int] | None,
-    models: tuple[str, ...],
-) -> None:
-    """Where it listens and what it serves, on standard output."""
-    scheme = "http" if settings.tls_cert is None else "https"
-    documented = f"{scheme}://{_shown(address)} (documentation at /docs)"
-    lines = [f"parallax {__version__} on {documented}", *(f"  {line}" for line in models)]
-    if settings.workers > 1:
-        lines.append(f"  {settings.workers} workers")
-    if metrics is not None:
-        lines.append(f"  metrics on http://{_shown(metrics)}/metrics")
-    with suppress(OSError):  # nobody may be reading; that is no reason not to serve
-        print("\n".join(lines), flush=True)
-
-
-def _shown(address: tuple[Any, ...]) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def detect(flags: dict[str, Any]) -> int:
@@ -193,16 +125,39 @@ def calibrate(flags: dict[str, Any]) -> int:
 def models(flags: dict[str, Any]) -> int:
     """Verify every model folder; 1 where one is refused."""
     settings = load_settings(flags)
-    refused = 0
+    loader, refused = loader_of(settings), 0
     for folder in folders(settings.models):
+        name = folder.parent.name
         try:
-            model = load_model(folder, provider=settings.provider, threads=settings.threads)
+            model = loader.load(folder)
+            is_active = active_version(settings.models, name) == model.version
         except ModelRefused as error:
             refused += 1
-            print(f"{folder.parent.name} version {folder.name}: REFUSED, {error.reason}")
+            print(f"{name} version {folder.name}: REFUSED, {error.reason}")
         else:
-            print(described(model))
+            print(described(model) + (", active" if is_active else ""))
     return int(refused > 0)
+
+
+def models_activate(flags: dict[str, Any]) -> int:
+    """Have a version answer where none is named."""
+    name, version = flags.pop("name"), flags.pop("version")
+    settings = load_settings(flags)
+    activate(settings.models, loader_of(settings), name, version)
+    _tell_active(name, active_version(settings.models, name))
+    return 0
+
+
+def models_rollback(flags: dict[str, Any]) -> int:
+    """Have an older version answer where none is named."""
+    name, to = flags.pop("name"), flags.pop("to")
+    settings = load_settings(flags)
+    _tell_active(name, rollback(settings.models, loader_of(settings), name, to))
+    return 0
+
+
+def _tell_active(name: str, version: int) -> None:
+    print(f"{name} version {version} is active; a running service heeds it on SIGHUP")
 
 
 # --- flags ---
@@ -281,10 +236,40 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--note", metavar="TEXT", help="kept in the manifest")
     _add_settings(command, _CALIBRATE_FLAGS)
 
-    command = commands.add_parser("models", help="verify the model folders and list them")
-    command.set_defaults(command=models)
-    _add_settings(command, _MODEL_FLAGS)
+    _add_models(commands.add_parser("models", help="verify the model folders and list them"))
     return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """`models` alone lists; the two below it say which version answers where none is named."""
+    parser.set_defaults(command=models)
+    _add_settings(parser, _MODEL_FLAGS)
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    command = commands.add_parser("activate", help="have a version answer where none is named")
+    command.set_defaults(command=models_activate)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("version", type=_version_or_newest, metavar="VERSION|newest")
+    _add_settings(command, _MODEL_FLAGS)
+
+    command = commands.add_parser("rollback", help="have the next older version answer again")
+    command.set_defaults(command=models_rollback)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument(
+        "--to", type=_version, metavar="VERSION", help="an older one than the next"
+    )
+    _add_settings(command, _MODEL_FLAGS)
+
+
+def _version(text: str) -> int:
+    version = version_number(text)
+    if version is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; they are 1, 2, 3 ...")
+    return version
+
+
+def _version_or_newest(text: str) -> int | None:
+    return None if text == "newest" else _version(text)
 
 
 def _share(text: str) -> float:
@@ -318,10 +303,7 @@ def _add_settings(command: argparse.ArgumentParser, names: Sequence[str]) -> Non
 
 def _catalogue(settings: Settings) -> Catalogue:
     return load_catalogue(
-        settings.models,
-        provider=settings.provider,
-        threads=settings.threads,
-        default_model=settings.default_model,
+        settings.models, loader_of(settings), default_model=settings.default_model
     )
 
 

@@ -6,7 +6,7 @@ process alone is a sum too. Knows neither what is counted nor how parts travel.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -53,10 +53,13 @@ class SumGauge(Collector):
         """Take `parts()` for this process's numbers from now on; always as many."""
         self._watched[tuple(labels)] = parts
 
-    def forget(self, labels: Sequence[str]) -> None:
-        """This process has no such numbers any more."""
-        self._watched.pop(tuple(labels), None)
-        self._leave(tuple(labels), 0, ())
+    def remove_by_labels(self, labels: Mapping[str, str]) -> None:
+        """This process has no numbers any more that have these labels, and perhaps others."""
+        places = {self._labels.index(name): value for name, value in labels.items()}
+        for watched in tuple(self._watched):
+            if all(watched[place] == value for place, value in places.items()):
+                del self._watched[watched]
+                self._leave(watched, 0, ())
 
     def refresh(self) -> None:
         """Leave this process's numbers of now. A function that fails leaves none, told once."""

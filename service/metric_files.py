@@ -118,6 +118,7 @@ class _OpenFiles:
         self._files = files
         self._process = process
         self._open: dict[str, _File | None] = {}
+        self._told = False
 
     def of(self, kind: str) -> "_File | None":
         """None where it cannot be had; that is told once."""
@@ -130,6 +131,11 @@ class _OpenFiles:
             except Exception:  # the library's reader raises whatever the bytes make it
                 log.exception("%s cannot be used: what it should hold is not counted", file.name)
         return self._open[kind]
+
+    def tell_once(self, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            log.error("no room for more metrics, which are not counted: %s", error)
 
     def close(self) -> None:
         for file in self._open.values():
@@ -180,7 +186,7 @@ class _Value:
                     self._number, _ = self._file.read_value(self._key)
                 except OSError as error:
                     self._file = None
-                    log.error("no room for another %s, which is not counted: %s", name, error)
+                    self.files.tell_once(error)
 
     def inc(self, amount: float) -> None:
         with self.files.lock:

@@ -5,9 +5,8 @@ Label sets are bounded: endpoints and outcomes by the code, models by what is lo
 who observes them decides what they mean.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from service.drift import ks_distance, of_parts, stability_index
 from service.gauges import Parts, SumGauge
+from service.merged import Merged, ProcessShare
 from service.metric_files import MetricFiles
 
 OTHER = "other"
@@ -145,6 +145,12 @@ class Metrics:
             partial(of_parts, ks_distance),
             registry=registry,
         )
+        self.reloads = Counter(
+            "parallax_reloads_total",
+            "Looks for changed models by outcome: switched, unchanged, or refused in part or whole",
+            ("outcome",),
+            registry=registry,
+        )
         self.log_dropped = Counter(
             "parallax_log_dropped_total",
             "Log lines that were lost: the stream was full, closed or too slow",
@@ -172,14 +178,16 @@ class Metrics:
             *(self.pending, self.adversarial_rate, self.alarm_rate),
             *(self.score_stability, self.score_distance),
         )
-        self._process: _ProcessShare | None = None
+        self._models: set[tuple[str, ...]] = set()
+        self._process: ProcessShare | None = None
         self._shown = registry
         if files is None:
             ProcessCollector(registry=registry)
         else:
-            self._process = _ProcessShare(registry)
+            self._process = ProcessShare(registry)
             self._shown = CollectorRegistry()
-            self._shown.register(_Merged(registry, self._sums, files))
+            merged = Merged(registry, files, self._sums, self.pending, self.model_info)
+            self._shown.register(merged)
 
     @property
     def shared(self) -> bool:
@@ -192,6 +200,24 @@ class Metrics:
             self._process.refresh()
             for gauge in self._sums:
                 gauge.refresh()
+
+    def show_models(self, labels: Sequence[tuple[str, ...]]) -> None:
+        """Which models there are now, by the label values of `model_info`."""
+        for gone in self._models.difference(labels):
+            self.model_info.labels(*gone).set(0)  # where it was in a file, it stays there
+            self.model_info.remove(*gone)
+        for one in labels:
+            self.model_info.labels(*one).set(1)
+        self._models = set(labels)
+
+    def forget(self, model: str, version: int) -> None:
+        """Remove all that is said of a model that is served no more."""
+        labels = {"model": model, "version": str(version)}
+        for metric in (self.images, self.detections, self.score, self.batch_size):
+            metric.remove_by_labels(labels)
+        self.promised_rate.remove_by_labels(labels)
+        for gauge in self._sums:
+            gauge.remove_by_labels(labels)
 
     def exposition(self, *, with_scores: bool = True) -> bytes:
         """Prometheus text format, of all processes. Two readings around a probe tell its score; so
@@ -224,59 +250,3 @@ def _share(processes: int, parts: Parts) -> float:
     """Of flagged images, and all."""
     flagged, images = parts
     return flagged / images if images else 0.0
-
-
-class _ProcessShare:
-    """The library's `process_*` metrics of this process, in values that add up over all of them."""
-
-    _MODES: Mapping[str, Literal["livemin", "livesum"]] = {"process_start_time_seconds": "livemin"}
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._collector = ProcessCollector(registry=None)
-        self._gauges: dict[str, Gauge] = {}
-        self._counters: dict[str, Counter] = {}
-        self._counted: dict[str, float] = {}  # by this process; its predecessors' stays in the sum
-        for family in self._collector.collect():
-            if family.type == "counter":
-                self._counters[family.name] = Counter(
-                    family.name, family.documentation, registry=registry
-                )
-            else:
-                self._gauges[family.name] = Gauge(
-                    family.name,
-                    family.documentation,
-                    multiprocess_mode=self._MODES.get(family.name, "livesum"),
-                    registry=registry,
-                )
-
-    def refresh(self) -> None:
-        for family in self._collector.collect():
-            (sample,) = family.samples
-            if family.name in self._gauges:
-                self._gauges[family.name].set(sample.value)
-            elif family.name in self._counters:
-                more = sample.value - self._counted.get(family.name, 0.0)
-                self._counters[family.name].inc(max(0.0, more))
-                self._counted[family.name] = sample.value
-
-
-class _Merged(Collector):
-    """What is declared, with the values of all processes."""
-
-    def __init__(
-        self, declared: CollectorRegistry, sums: Sequence[SumGauge], files: MetricFiles
-    ) -> None:
-        self._declared = declared
-        self._sums = {gauge.name: gauge for gauge in sums}
-        self._files = files
-
-    def collect(self) -> Iterator[Metric]:
-        found = self._files.collect()
-        for family in self._declared.collect():
-            if family.name in self._sums:
-                gauge = self._sums[family.name]
-                yield gauge.made_of(found.get(gauge.parts_name))
-            else:
-                everywhere = found.get(family.name)
-                family.samples = everywhere.samples if everywhere else []
-                yield family

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -53,10 +53,11 @@ class _Place:
     ready: Ready | None = None
     refused: Refused | None = None
     since: float = 0.0  # when it became ready
+    owed: bool = False  # a SIGHUP, which would end it before it is ready
     asked: float | None = None  # without an answer until now
     heard: float = 0.0
     ends: int = 0  # one soon after the other
-    due: float = field(default=0.0)  # when its next process is started
+    due: float = 0.0  # when its next process is started
 
     @property
     def alive(self) -> bool:
@@ -142,6 +143,7 @@ class Supervisor:
 
     def _start(self, place: _Place) -> None:
         place.ready = place.refused = place.asked = None
+        place.owed = False
         line, theirs = multiprocessing.Pipe()
         process = self._spawn.Process(
             target=work,
@@ -165,6 +167,8 @@ class Supervisor:
                 place.heard = time.monotonic()
                 if isinstance(said, Ready):
                     place.ready, place.since = said, place.heard
+                    if place.owed:
+                        self._hang_up(place)
                 elif isinstance(said, Refused):
                     place.refused = said
                 elif said == HERE:
@@ -214,13 +218,18 @@ class Supervisor:
         reason = place.refused.message if place.refused else how
         log.error("worker %s: %s; another one in %.1f s", place.name, reason, delay)
 
+    def _hang_up(self, place: _Place) -> None:
+        """SIGHUP, which it would not survive before it is ready; then it is owed."""
+        place.owed = place.ready is None and place.process is not None
+        if place.ready is not None and place.process is not None and place.process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(place.process.pid, signal.SIGHUP)
+
     def _on_signal(self, number: int) -> None:
         processes = [place.process for place in self._places if place.process is not None]
         if number == signal.SIGHUP:
             for place in self._places:
-                if place.ready and place.process is not None and place.process.pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(place.process.pid, signal.SIGHUP)
+                self._hang_up(place)
         elif self._ended_by is None:
             self._ended_by = number
             settings = self._settings

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from service import __version__
+from service.catalogue import Catalogue, Model
 from service.manifest import DecisionSpec
-from service.repository import Catalogue, Model
 from service.schemas import Detection, LabelProbability, Refusal
+
+Address = tuple[Any, ...]  # of a socket: host, port, and for IPv6 more
 
 _COLUMNS = ("image", "verdict", "label", "p", "score", "standard", "robust", "non-robust")
 
@@ -27,6 +31,19 @@ def served(catalogue: Catalogue) -> tuple[str, ...]:
         f"model {described(model)}{', default' if model is catalogue.default else ''}"
         for model in catalogue
     )
+
+
+def greeting(
+    address: Address, metrics: Address | None, models: Sequence[str], *, tls: bool, workers: int
+) -> Iterator[str]:
+    """Where a service listens and what it serves; `models` as `served` has them."""
+    scheme = "https" if tls else "http"
+    yield f"parallax {__version__} on {scheme}://{_shown(address)} (documentation at /docs)"
+    yield from (f"  {model}" for model in models)
+    if workers > 1:
+        yield f"  {workers} workers"
+    if metrics is not None:
+        yield f"  metrics on http://{_shown(metrics)}/metrics"
 
 
 def calibrated(folder: Path, spec: DecisionSpec) -> Iterator[str]:
@@ -61,6 +78,11 @@ def table(files: Sequence[Path], answers: Sequence[Detection | Refusal]) -> Iter
             f"{answer.score:.3f}",
             *(_seen(way) for way in (ways.standard, ways.robust, ways.nonrobust)),
         )
+
+
+def _shown(address: Address) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _seen(way: LabelProbability) -> str:

@@ -19,12 +19,13 @@ from multiprocessing.connection import Connection
 from prometheus_client import CollectorRegistry
 
 from service.app import create_app
+from service.cpus import usable_cpus
 from service.errors import StartupError
 from service.logs import STDERR, logging_to, style_of
 from service.metric_files import MetricFiles
 from service.metrics import Metrics
+from service.reload import held_hangups
 from service.server import Server
-from service.session import usable_cpus
 from service.settings import Settings
 from service.tables import served
 
@@ -72,9 +73,9 @@ def work(
 ) -> None:
     """The whole life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until somebody knows what to do with it
     style = style_of(settings.log_format, STDERR)
     with (
+        held_hangups(),
         logging_to(STDERR, level=settings.log_level, style=style) as sink,
         files.adopted(name),
     ):

@@ -43,8 +43,8 @@ def test_what_is_forgotten_is_not_shown() -> None:
     gauge.watch(("a",), lambda: (1, 4))
     gauge.watch(("b",), lambda: (3, 4))
     shown(registry)
-    gauge.forget(("a",))
-    gauge.forget(("never watched",))
+    gauge.remove_by_labels({"model": "a"})
+    gauge.remove_by_labels({"model": "never watched"})
     assert shown(registry) == {"b": 0.75}
     gauge.watch(("a",), lambda: (1, 2))
     assert shown(registry) == {"a": 0.5, "b": 0.75}

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -124,13 +125,17 @@ def test_a_killed_worker_is_replaced_and_the_other_is_not_harmed(toy: ToyFolder)
 def test_a_worker_that_ends_soon_again_is_waited_for(toy: ToyFolder) -> None:
     with serving(toy.root, *TWO) as served:
         for _ in range(3):
-            before = served.workers()
-            os.kill(before[-1], signal.SIGKILL)
-            eventually(lambda before=before: before[-1] not in served.workers())  # type: ignore[misc]
+            *_, youngest = served.workers()
+            os.kill(youngest, signal.SIGKILL)
+            eventually(partial(is_gone, served, youngest))
             eventually(lambda: samples(f"{served.url}/metrics")["parallax_workers"] == 2)
         delays = re.findall(r"another one in (\S+) s", served.log.read_text())
         assert sorted(delays) in (["0.0", "0.5", "1.0"], ["0.0", "0.0", "0.5"])
         assert ask(served).status_code == 200
+
+
+def is_gone(served: Served, pid: int) -> bool:
+    return pid not in served.workers()
 
 
 def test_a_replacement_that_is_refused_does_not_end_the_others(toy: ToyFolder) -> None:
@@ -216,12 +221,27 @@ def test_a_worker_that_hangs_is_replaced(toy: ToyFolder) -> None:
         assert "says nothing any more" in served.log.read_text()
 
 
-def test_sighup_reaches_the_workers(toy: ToyFolder) -> None:
+def test_sighup_reaches_every_worker(toy: ToyFolder) -> None:
     with serving(toy.root, *TWO) as served:
         workers = served.workers()
+        url = f"{served.url}/metrics"
         served.process.send_signal(signal.SIGHUP)
-        assert ask(served).status_code == 200
+        eventually(lambda: reloads(url) == {"unchanged": 2})
+        ToyFolder(toy.root, version=2).write()
+        served.process.send_signal(signal.SIGHUP)
+        eventually(lambda: reloads(url).get("switched") == 2)
+        assert {ask(served).json()["model"]["version"] for _ in range(10)} == {2}
         assert served.workers() == workers
+
+
+def reloads(url: str) -> dict[str, float]:
+    """By outcome."""
+    name = "parallax_reloads_total[outcome="
+    return {
+        key.removeprefix(name)[:-1]: count
+        for key, count in samples(url).items()
+        if key.startswith(name)
+    }
 
 
 @pytest.mark.parametrize("flags", [(), TWO])
