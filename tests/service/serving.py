@@ -92,6 +92,8 @@ def starting(
         command += ["--port", "0"]
     command += ["--provider", "cpu", *flags]
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"} | variables
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else the child ignores it, too
     with (
         log.open("w") as written,
         subprocess.Popen(
