@@ -67,7 +67,7 @@ class Loader:
         except SessionError as error:
             raise ModelRefused(folder, f"{contract.MODEL_FILE} cannot be run: {error}") from error
         what = f"{manifest.name} version {manifest.version}"
-        log.info("%s runs on %s with %d threads", what, session.provider, session.threads)
+        log.info("%s runs on %s, threads %d", what, session.provider, session.threads)
         return Model(manifest, session, head)
 
     def _session(self, folder: Path, manifest: Manifest, network: bytes, golden: Arrays) -> Session:

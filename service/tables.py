@@ -17,7 +17,7 @@ def described(model: Model) -> str:
     return (
         f"{model.name} version {model.version}: {len(model.manifest.labels)} classes, "
         f"{shape} (CxHxW), {threat.norm} {threat.eps}, "
-        f"{model.session.provider}, {model.session.threads} threads"
+        f"{model.session.provider}, threads {model.session.threads}"
     )
 
 

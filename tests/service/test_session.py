@@ -295,3 +295,27 @@ def test_a_network_that_computes_in_half_precision_is_taken() -> None:
     for name, values in session.run(INPUT, IMAGES, OUTPUTS).items():
         assert values.dtype == np.float32
         assert values == pytest.approx(toy_answers(IMAGES)[name], abs=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("light_s", "asked", "cpus", "threads", "runs"),
+    [
+        (60.0, None, 4, 1, 4),
+        (0.0, None, 4, 4, 1),
+        (0.0, None, 1, 1, 1),
+        (60.0, 2, 4, 2, 2),
+        (60.0, 3, 4, 3, 1),
+        (60.0, 8, 4, 8, 1),
+    ],
+)
+def test_light_networks_run_beside_each_other(
+    light_s: float,
+    asked: int | None,
+    cpus: int,
+    threads: int,
+    runs: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.session._LIGHT_S", light_s)
+    session = Session(TOY, provider="cpu", threads=asked, cpus=cpus)
+    assert (session.threads, session.runs) == (threads, runs)
