@@ -128,7 +128,7 @@ def test_cuda_is_opened_where_it_is_wanted(
     monkeypatch.setattr(module, "cuda_missing", lambda: None)
     monkeypatch.setattr(ort, "preload_dlls", lambda: None)
     monkeypatch.setattr(ort, "InferenceSession", open_session)
-    assert Session(TOY, provider=provider).provider == (CUDA if cuda else CPU)
+    assert Session(TOY, provider=provider, threads=1).provider == (CUDA if cuda else CPU)
     assert opened == ([(CUDA, {"use_tf32": "0"}), CPU] if cuda else [CPU])
 
 
