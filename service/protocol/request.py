@@ -53,6 +53,9 @@ class Parameters(BaseModel):
     binary_data_output: bool = Field(
         False, description="outputs as binary data, where they do not say otherwise themselves"
     )
+    timeout: int = Field(
+        0, ge=0, description="microseconds for the answer, beyond them 504; 0 for the server's own"
+    )
     content_type: Literal["np", "base64"] | None = Field(
         None, description="accepted, as clients of MLServer send it; says nothing new"
     )
@@ -85,25 +88,18 @@ class InferRequest:
     parameters: Parameters
 
 
-def read_request(body: bytes, announced: str | None, terms: Terms) -> InferRequest:
-    """`announced` is the header Inference-Header-Content-Length: bytes of JSON before binary data.
+def json_size(announced: str | None, size: int) -> int:
+    """Bytes of JSON in a body of `size`; the rest is binary data.
+
+    `announced` is the header Inference-Header-Content-Length.
 
     Raises:
-        BodyEmpty, BodyMalformed, TooManyImages, TensorRefused, ParameterRefused: by what is wrong.
+        BodyEmpty, BodyMalformed: there are none, or not so many.
     """
-    if not body:
+    if not size:
         raise BodyEmpty
-    length = len(body) if announced is None else _length(announced, len(body))
-    text = body if length == len(body) else body[:length]
-    parsed = bulk.parse(text, _LARGEST_TEXT + terms.max_images * _TEXT_AN_IMAGE)
-    fields = _fields(parsed, _KEYS, "the request")
-    parameters = _parameters(fields.get("parameters"))
-    outputs = _outputs(fields.get("outputs"), terms, parameters)
-    images = _images(fields.get("inputs"), terms, Raw(body, length, len(body) - length))
-    return InferRequest(_id(fields.get("id")), images, outputs, parameters)
-
-
-def _length(announced: str, size: int) -> int:
+    if announced is None:
+        return size
     if not (announced.isascii() and announced.isdecimal() and len(announced) <= _DIGITS):
         raise BodyMalformed("Inference-Header-Content-Length is not a number of bytes")
     length = int(announced)
@@ -112,6 +108,21 @@ def _length(announced: str, size: int) -> int:
             f"Inference-Header-Content-Length is {length}, and the body has {size} bytes"
         )
     return length
+
+
+def read_request(body: bytes, length: int, terms: Terms) -> InferRequest:
+    """`length` bytes of JSON, as `json_size` says, then binary data.
+
+    Raises:
+        BodyEmpty, BodyMalformed, TooManyImages, TensorRefused, ParameterRefused: by what is wrong.
+    """
+    text = body if length == len(body) else body[:length]
+    parsed = bulk.parse(text, _LARGEST_TEXT + terms.max_images * _TEXT_AN_IMAGE)
+    fields = _fields(parsed, _KEYS, "the request")
+    parameters = _parameters(fields.get("parameters"))
+    outputs = _outputs(fields.get("outputs"), terms, parameters)
+    images = _images(fields.get("inputs"), terms, Raw(body, length, len(body) - length))
+    return InferRequest(_id(fields.get("id")), images, outputs, parameters)
 
 
 def _fields(value: object, known: Collection[str], place: str) -> dict[str, Any]:

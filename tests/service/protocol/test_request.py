@@ -19,7 +19,7 @@ from service.errors import (
 )
 from service.manifest import InputSpec
 from service.protocol.interface import inputs, outputs
-from service.protocol.request import InferRequest, Parameters, Terms, read_request
+from service.protocol.request import InferRequest, Parameters, Terms, json_size, read_request
 
 TERMS = Terms(inputs(InputSpec(channels=1, height=2, width=3)), outputs(3), 4)
 PIXELS = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 1, 2, 3)
@@ -35,7 +35,11 @@ def read(request: Any, tail: bytes = b"", announced: str | None = None) -> Infer
     text = json.dumps(request).encode()
     if tail and announced is None:
         announced = str(len(text))
-    return read_request(text + tail, announced, TERMS)
+    return decoded(text + tail, announced)
+
+
+def decoded(body: bytes, announced: str | None, terms: Terms = TERMS) -> InferRequest:
+    return read_request(body, json_size(announced, len(body)), terms)
 
 
 def test_pixels_as_json() -> None:
@@ -247,7 +251,7 @@ def test_sizes_that_contradict_each_other(
 
 def test_an_empty_body() -> None:
     with pytest.raises(BodyEmpty):
-        read_request(b"", None, TERMS)
+        decoded(b"", None)
 
 
 def test_thousands_of_tensors() -> None:
@@ -260,7 +264,7 @@ def test_short_files_leave_room_for_each_other() -> None:
     terms = Terms(TERMS.inputs, TERMS.outputs, 1000)
     texts = [base64.b64encode(b"x" * 180).decode()] * 1000
     text = json.dumps({"inputs": [FILES | {"shape": [1000], "data": texts}]}, indent=8)
-    assert read_request(text.encode(), None, terms).images == [b"x" * 180] * 1000
+    assert decoded(text.encode(), None, terms).images == [b"x" * 180] * 1000
 
 
 VALUES = st.recursive(
@@ -322,4 +326,4 @@ def test_any_request_is_understood_or_refused(
 @given(st.binary(max_size=200), st.none() | st.text(max_size=8))
 def test_any_body_is_refused(body: bytes, announced: str | None) -> None:
     with pytest.raises(RequestError):
-        read_request(body, announced, TERMS)
+        decoded(body, announced)
