@@ -7,10 +7,12 @@ policies share a run: a policy judges what was found.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+
+import numpy as np
 
 from service import manifest as contract
 from service.alerts import RateMonitor
@@ -24,7 +26,7 @@ from service.errors import (
     RequestError,
     SettingsRefused,
 )
-from service.images import Limits, ModelInput, Upload, prepare
+from service.images import Limits, ModelInput, Upload, is_light, prepare
 from service.inference import Pixels, infer
 from service.metrics import Metrics, bounded
 from service.policies import Judgement, Rule, Wish, check, judge, resolve
@@ -33,6 +35,8 @@ from service.session import usable_cpus
 from service.settings import Settings
 
 NO_RATE = "none"  # metric label of a policy without a target
+
+_FEW = 4  # small images that are decoded in the event loop; more would hold it up
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,31 +173,62 @@ class Pipeline:
         return resolve(lane.model.manifest.decision, asked, self._default)
 
     async def examine(
-        self, uploads: Sequence[Upload], lane: Lane, rule: Rule, *, strict_size: bool = False
+        self,
+        uploads: Sequence[Upload],
+        lane: Lane,
+        rule: Rule,
+        *,
+        strict_size: bool = False,
+        deadline: float | None = None,
     ) -> list[Entry]:
         """One entry an upload, in order: what was found, or why this image alone was not judged.
+
+        `deadline` is a time of the event loop's clock; the settings' where None.
 
         Raises:
             Overloaded, ShuttingDown, DeadlineExceeded: for the request as a whole.
         """
-        deadline = asyncio.get_running_loop().time() + self._deadline_s
-        with lane.batcher.admit(len(uploads)):
-            try:
-                async with asyncio.timeout_at(deadline):
-                    decoded = await self._decode(uploads, lane, strict_size)
-            except TimeoutError:
-                raise DeadlineExceeded from None
+        now = asyncio.get_running_loop().time()
+        deadline = now + self._deadline_s if deadline is None else deadline
+        with lane.batcher.admit(len(uploads), time_left_s=deadline - now):
+            decoded = await self._decode(uploads, lane, strict_size, deadline)
             inputs = [entry.input.pixels for entry in decoded if isinstance(entry, _Decoded)]
-            served = await lane.batcher.submit(inputs, deadline=deadline)
+            served = []
+            if inputs:
+                chunk = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)
+                served = await lane.batcher.submit(chunk, deadline=deadline)
         entries = _join(decoded, served, rule)
         for entry in entries:
             self._record(entry, lane)
         return entries
 
+    async def examine_tensor(
+        self, images: Pixels, lane: Lane, rule: Rule, *, deadline: float | None = None
+    ) -> list[Entry]:
+        """The same for (N, C, H, W) that the client decoded, of the model's size, in [0, 1].
+
+        Raises:
+            Overloaded, ShuttingDown, DeadlineExceeded: for the request as a whole.
+        """
+        now = asyncio.get_running_loop().time()
+        deadline = now + self._deadline_s if deadline is None else deadline
+        with lane.batcher.admit(len(images), time_left_s=deadline - now):
+            served = await lane.batcher.submit(images, deadline=deadline)
+        entries: list[Entry] = [
+            _examined(value, piece, rule) for piece in served for value in piece.values
+        ]
+        for entry in entries:
+            self._record(entry, lane)
+        return entries
+
     async def _decode(
-        self, uploads: Sequence[Upload], lane: Lane, strict_size: bool
+        self, uploads: Sequence[Upload], lane: Lane, strict_size: bool, deadline: float
     ) -> list[_Decoded | ImageRefused]:
-        loop = asyncio.get_running_loop()
+        """In threads, but for a few small images: those are decoded sooner than a thread wakes.
+
+        Raises:
+            DeadlineExceeded: it passed.
+        """
         spec, limits = lane.model.manifest.input, self._limits
         asked = time.perf_counter()
 
@@ -205,9 +240,16 @@ class Pipeline:
                 return error
             return _Decoded(prepared, began - asked, time.perf_counter() - began)
 
-        return await asyncio.gather(
-            *(loop.run_in_executor(self._decoders, decode, upload) for upload in uploads)
-        )
+        if len(uploads) <= _FEW and all(map(is_light, uploads)):
+            return [decode(upload) for upload in uploads]
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.gather(
+                    *(loop.run_in_executor(self._decoders, decode, upload) for upload in uploads)
+                )
+        except TimeoutError:
+            raise DeadlineExceeded from None
 
     def _record(self, entry: Entry, lane: Lane) -> None:
         metrics, model = self._metrics, lane.model
@@ -243,28 +285,29 @@ class Pipeline:
 
 
 def _join(
-    decoded: Sequence[_Decoded | ImageRefused],
-    served: Sequence[Served[Finding] | InferenceFailed],
-    rule: Rule,
+    decoded: Sequence[_Decoded | ImageRefused], served: Iterable[Served[Finding]], rule: Rule
 ) -> list[Entry]:
     """Results back into the places of the images that were decoded."""
-    results = iter(served)
+    results = ((value, piece) for piece in served for value in piece.values)
     return [
-        _examined(entry, next(results), rule) if isinstance(entry, _Decoded) else entry
+        _examined(*next(results), rule, entry) if isinstance(entry, _Decoded) else entry
         for entry in decoded
     ]
 
 
 def _examined(
-    decoded: _Decoded, served: Served[Finding] | InferenceFailed, rule: Rule
+    value: Finding | InferenceFailed,
+    piece: Served[Finding],
+    rule: Rule,
+    decoded: _Decoded | None = None,
 ) -> Examined | InferenceFailed:
-    if isinstance(served, InferenceFailed):
-        return served
+    if isinstance(value, InferenceFailed):
+        return value
     return Examined(
-        finding=served.value,
-        judgement=judge(served.value, rule),
-        resized=decoded.input.resized,
-        decode_s=decoded.decode_s,
-        queue_s=decoded.waited_s + served.queue_s,
-        run_s=served.run_s,
+        finding=value,
+        judgement=judge(value, rule),
+        resized=decoded is not None and decoded.input.resized,
+        decode_s=decoded.decode_s if decoded else 0.0,
+        queue_s=piece.queue_s + (decoded.waited_s if decoded else 0.0),
+        run_s=piece.run_s,
     )
