@@ -13,8 +13,9 @@ from service.connection import while_connected
 from service.edge import DEADLINE
 from service.errors import RequestError
 from service.hot import HotRoute, HotRoutes
+from service.lanes import Lane
 from service.openapi import image_body, problem_responses
-from service.pipeline import Examined, Lane, Pipeline
+from service.pipeline import Examined, Pipeline
 from service.policies import Wish
 from service.problems import problem
 from service.schemas import (

@@ -79,7 +79,7 @@ def test_a_client_that_hangs_up_is_counted_not_logged(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
     app = create_app(settings_of())
 
     async def scenario() -> None:
@@ -126,7 +126,7 @@ def test_a_client_may_shorten_the_time_of_its_request(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
     with TestClient(create_app(settings_of(deadline_ms=60_000))) as client:
         answer = client.post("/detect", content=NATURAL, headers={"X-Request-Timeout-Ms": "20"})
         gate.set()

@@ -93,7 +93,7 @@ def test_overload_is_refused_before_decoding(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
 
     async def scenario() -> None:
         pipeline = pipeline_of(settings_of, max_pending=2, max_images=2)
@@ -119,7 +119,7 @@ def test_deadline_is_a_setting(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
 
     async def scenario() -> None:
         pipeline = pipeline_of(settings_of, deadline_ms=20)
