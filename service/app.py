@@ -17,7 +17,7 @@ from service.manifest import INPUT
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.repository import load_catalogue
-from service.routes import detect, health
+from service.routes import detect, health, inference_protocol, model_metadata
 from service.settings import Settings, load_settings
 
 _ABOUT = """Two encoders look at the same image: one learned the features that survive a
@@ -61,6 +61,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     hot = HotRoutes()
     app.include_router(detect.router(pipeline, settings.max_images, hot))
+    deadline_s = settings.deadline_ms / 1000
+    app.include_router(inference_protocol.router(pipeline, settings.max_images, deadline_s, hot))
+    app.include_router(model_metadata.router(pipeline, settings.max_images))
     app.include_router(health.router(pipeline, metrics))
     app.state.pipeline = pipeline
     problems.install(app, metrics)
@@ -70,7 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=settings.max_held_bytes,
-        deadline_s=settings.deadline_ms / 1000,
+        deadline_s=deadline_s,
         on_error=problems.handler(metrics),
     )
     return app

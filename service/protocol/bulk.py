@@ -213,7 +213,7 @@ def _array(text: bytes, start: int) -> tuple[int, Numbers | None]:
 
 
 def _closing(text: bytes, start: int, stop: int, depth: int) -> tuple[int, int]:
-    """Where the piece has the bracket that ends all `depth` levels, or 0; and the depth after it."""
+    """Where in this piece the bracket is that ends all of `depth`, or 0; and the depth after."""
     first = text.find(b"]", start, stop) + 1
     opened = text.count(b"[", start, first or stop)
     if not first or depth + opened == 1:

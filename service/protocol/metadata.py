@@ -1,10 +1,14 @@
-"""What a server says of itself and of its models, in the protocol's words. Fields only."""
+"""What a server says of itself and of its models, in the protocol's words."""
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.errors import BodyMalformed
+from service.protocol import bulk
 from service.protocol.tensors import Datatype, TensorSpec
+
+_INDEX_QUERY = 1 << 10  # bytes
 
 
 class ServerMetadata(BaseModel):
@@ -79,3 +83,16 @@ class ProtocolError(BaseModel):
 def described(specs: tuple[TensorSpec, ...]) -> list[TensorMetadata]:
     """Tensors as metadata list them."""
     return [TensorMetadata(name=s.name, datatype=s.datatype, shape=s.shape) for s in specs]
+
+
+def read_index_query(body: bytes) -> IndexQuery:
+    """
+    Raises:
+        BodyMalformed: it is not one.
+    """
+    try:
+        return IndexQuery.model_validate(bulk.parse(body, _INDEX_QUERY) if body.strip() else {})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(str(part)[:80] for part in fault["loc"]) or "the request"
+        raise BodyMalformed(f"JSON: {place}: {fault['msg']}") from None

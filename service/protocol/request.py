@@ -26,6 +26,8 @@ from service.protocol.tensors import (
     read_pixels,
 )
 
+JSON_SIZE = "Inference-Header-Content-Length"  # the header, of requests and of answers
+
 _KEYS = ("id", "inputs", "outputs", "parameters", "model_name", "model_version")
 _INPUT_KEYS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_KEYS = ("name", "parameters")
@@ -91,7 +93,7 @@ class InferRequest:
 def json_size(announced: str | None, size: int) -> int:
     """Bytes of JSON in a body of `size`; the rest is binary data.
 
-    `announced` is the header Inference-Header-Content-Length.
+    `announced` is what the header JSON_SIZE says.
 
     Raises:
         BodyEmpty, BodyMalformed: there are none, or not so many.
@@ -101,12 +103,10 @@ def json_size(announced: str | None, size: int) -> int:
     if announced is None:
         return size
     if not (announced.isascii() and announced.isdecimal() and len(announced) <= _DIGITS):
-        raise BodyMalformed("Inference-Header-Content-Length is not a number of bytes")
+        raise BodyMalformed(f"{JSON_SIZE} is not a number of bytes")
     length = int(announced)
     if not 0 < length <= size:
-        raise BodyMalformed(
-            f"Inference-Header-Content-Length is {length}, and the body has {size} bytes"
-        )
+        raise BodyMalformed(f"{JSON_SIZE} is {length}, and the body has {size} bytes")
     return length
 
 

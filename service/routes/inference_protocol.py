@@ -1,91 +1,119 @@
-"""`/v2`: the Open Inference Protocol, for clients of KServe, Triton and Seldon."""
+"""`POST /v2/models/.../infer`: read the tensors, examine the images, write tensors down.
+
+What the bytes mean is known to `service.protocol`.
+"""
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from service import __version__
 from service.body import LARGE, off_the_loop, read_body, refuse_encoding
 from service.columns import columns
 from service.connection import while_connected
 from service.edge import DEADLINE
-from service.errors import (
-    BodyMalformed,
-    BodyTooLarge,
-    ModelUnknown,
-    ParameterRefused,
-    RequestError,
-    ShuttingDown,
-    request_errors,
-)
+from service.errors import RequestError, request_errors
 from service.hot import HotRoute, HotRoutes
 from service.images import Upload
+from service.lanes import Lane
 from service.openapi import infer_body, protocol_errors
-from service.pipeline import Entry, Examined, Lane, Pipeline
+from service.pipeline import Entry, Examined, Pipeline
 from service.policies import Wish
-from service.protocol import interface
-from service.protocol.metadata import (
-    IndexEntry,
-    ModelMetadata,
-    ModelReady,
-    ServerLive,
-    ServerMetadata,
-    ServerReady,
-    described,
-    read_index_query,
-)
-from service.protocol.request import InferRequest, Terms, json_size, read_request
-from service.protocol.response import write_response
-from service.repository import Model
+from service.protocol.request import JSON_SIZE, InferRequest, Terms, json_size, read_request
+from service.protocol.response import InferResponse, write_response
+from service.routes.model_metadata import MODEL, MODEL_VERSION, Name, Version, terms_of, version_of
 
-JSON_SIZE = "Inference-Header-Content-Length"
-
-_LARGE_TENSOR = 1 << 20  # bytes; a check of fewer values is done sooner than a thread is woken
-_MICRO = 1e-6
-_MODEL = "/v2/models/{name}"
-_VERSION = "/v2/models/{name}/versions/{version}"
-
-Name = Annotated[str, Path(description="model name")]
-Version = Annotated[str, Path(description="model version", json_schema_extra={"pattern": "^[0-9]+$"})]
+_LARGE_TENSOR = 1 << 20  # bytes; fewer values are checked sooner than a thread is woken
+_MICROSECOND = 1e-6
 
 
 class NoQuery(BaseModel):
-    """What is asked for stands in the body; a parameter in the address would be passed over."""
+    """What is asked for stands in the body; in the address it is refused, not passed over."""
 
     model_config = ConfigDict(extra="forbid")
 
 
+Nothing = Annotated[NoQuery, Query()]
+
+
 def router(pipeline: Pipeline, max_images: int, deadline_s: float, hot: HotRoutes) -> APIRouter:
-    """All of it, over one pipeline; `hot` answers inference, FastAPI describes it."""
+    """Both paths, over one pipeline; `hot` answers them, FastAPI describes them.
+
+    `deadline_s` bounds the time that a request may give itself by the parameter `timeout`.
+    """
     routes = APIRouter(tags=["open inference protocol"])
+    responses = protocol_errors(*request_errors())
+    body = infer_body(pipeline.catalogue.default.manifest.input)
 
-    @routes.get("/v2", summary="Who answers")
-    async def server() -> ServerMetadata:
-        return ServerMetadata(version=__version__)
-
-    @routes.get("/v2/health/live", summary="The process answers")
-    async def live() -> ServerLive:
-        return ServerLive()
-
-    @routes.get(
-        "/v2/health/ready", summary="Images can be sent", responses=protocol_errors(ShuttingDown)
-    )
-    async def ready() -> ServerReady:
-        if not pipeline.ready:
-            raise ShuttingDown
-        return ServerReady()
+    @routes.post(f"{MODEL}/infer", summary="Judge images", responses=responses, openapi_extra=body)
+    async def infer(request: Request, query: Nothing, name: Name) -> Response:
+        """By the version that answers where none is named."""
+        return await answer(request, pipeline.lane(name, None))
 
     @routes.post(
-        "/v2/repository/index",
-        summary="What is loaded",
-        responses=protocol_errors(BodyMalformed, BodyTooLarge),
-        openapi_extra=index_body(),
+        f"{MODEL_VERSION}/infer", summary="Judge images", responses=responses, openapi_extra=body
     )
-    async def index(request: Request) -> list[IndexEntry]:
-        query = read_index_query(await read_body(request))
-        ...
+    async def infer_version(
+        request: Request, query: Nothing, name: Name, version: Version
+    ) -> Response:
+        """The ways' probabilities, Eq. 12, score, corrected label and verdict of each image."""
+        return await answer(request, pipeline.lane(name, version_of(version)))
+
+    async def answer(request: Request, lane: Lane) -> Response:
+        lane.batcher.check_room(1)  # before the body is waited for
+        refuse_encoding(request)
+        terms = terms_of(lane.model, max_images)
+        asked = await _read(await read_body(request), request.headers.get(JSON_SIZE), terms)
+        entries = await while_connected(request.receive, examine(request, lane, asked))
+        model = (lane.model.name, lane.model.version)
+        return _sent(write_response(asked.id, model, asked.outputs, columns(_whole(entries))))
+
+    async def examine(request: Request, lane: Lane, asked: InferRequest) -> list[Entry]:
+        parameters = asked.parameters
+        rule = pipeline.rule(lane, Wish(parameters.policy, parameters.fpr))
+        deadline: float | None = request.scope.get(DEADLINE)
+        if parameters.timeout:
+            time_s = min(deadline_s, parameters.timeout * _MICROSECOND)
+            own = asyncio.get_running_loop().time() + time_s
+            deadline = own if deadline is None else min(own, deadline)
+        if isinstance(asked.images, list):
+            uploads = [Upload(data) for data in asked.images]
+            strict = parameters.strict_size
+            return await pipeline.examine(
+                uploads, lane, rule, strict_size=strict, deadline=deadline
+            )
+        return await pipeline.examine_tensor(asked.images, lane, rule, deadline=deadline)
+
+    hot.add(HotRoute(f"{MODEL}/infer", NoQuery, infer))
+    hot.add(HotRoute(f"{MODEL_VERSION}/infer", NoQuery, infer_version))
+    return routes
+
+
+async def _read(body: bytes, announced: str | None, terms: Terms) -> InferRequest:
+    length = json_size(announced, len(body))
+    large = length > LARGE or len(body) > _LARGE_TENSOR
+    return await off_the_loop(partial(read_request, body, length, terms), large=large)
+
+
+def _whole(entries: Sequence[Entry]) -> list[Examined]:
+    """All of them, or the first error: the protocol knows no partial answers."""
+    examined = []
+    for index, entry in enumerate(entries):
+        if isinstance(entry, RequestError):
+            raise entry.at(f"image {index}")
+        examined.append(entry)
+    return examined
+
+
+def _sent(response: InferResponse) -> Response:
+    if response.json_size is None:
+        return Response(response.body, media_type="application/json")
+    return Response(
+        response.body,
+        headers={JSON_SIZE: str(response.json_size)},
+        media_type="application/octet-stream",
+    )
