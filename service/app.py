@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
+from threadpoolctl import threadpool_limits
 
 from service import __version__, problems
 from service.edge import Edge
@@ -44,11 +45,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await pipeline.start()
-        try:
-            yield
-        finally:
-            await pipeline.close()
+        # numpy's own threads would spin against the runtime's over the detector head's few numbers
+        with threadpool_limits(1, user_api="blas"):
+            await pipeline.start()
+            try:
+                yield
+            finally:
+                await pipeline.close()
 
     app = FastAPIOffline(  # whose /docs asks no host but this one
         title="Parallax",
