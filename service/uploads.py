@@ -11,7 +11,7 @@ from functools import partial
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from service.body import LARGE, off_the_loop, read_body, refuse_encoding
+from service.body import LARGE, headers_of, off_the_loop, read_body, refuse_encoding
 from service.errors import BodyEmpty, BodyMalformed, TooManyImages, TypeUnsupported
 from service.images import MEDIA_TYPES, Upload
 from service.parts import Part, read_parts
@@ -48,12 +48,13 @@ async def read_uploads(request: Request, max_images: int) -> Uploads:
         BodyTooLarge: from the edge, while reading.
         ClientGone: the client hung up while sending.
     """
-    refuse_encoding(request)
-    content_type = request.headers.get("content-type", "").strip() or UNDECLARED
+    headers = headers_of(request.scope)
+    refuse_encoding(headers)
+    content_type = headers.get(b"content-type", b"").decode("latin-1").strip() or UNDECLARED
     media_type = _media_type(content_type)
     if media_type not in _READ:
         raise TypeUnsupported(media_type)
-    body = await read_body(request)
+    body = await read_body(request.receive)
     if not body:
         raise BodyEmpty
     large = len(body) > LARGE

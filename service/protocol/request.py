@@ -90,7 +90,7 @@ class InferRequest:
     parameters: Parameters
 
 
-def json_size(announced: str | None, size: int) -> int:
+def json_size(announced: bytes | None, size: int) -> int:
     """Bytes of JSON in a body of `size`; the rest is binary data.
 
     `announced` is what the header JSON_SIZE says.
@@ -102,7 +102,7 @@ def json_size(announced: str | None, size: int) -> int:
         raise BodyEmpty
     if announced is None:
         return size
-    if not (announced.isascii() and announced.isdecimal() and len(announced) <= _DIGITS):
+    if not (announced.isdigit() and len(announced) <= _DIGITS):
         raise BodyMalformed(f"{JSON_SIZE} is not a number of bytes")
     length = int(announced)
     if not 0 < length <= size:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from service.body import LARGE, off_the_loop, read_body, refuse_encoding
+from service.body import LARGE, headers_of, off_the_loop, read_body, refuse_encoding
 from service.columns import columns
 from service.connection import while_connected
 from service.edge import DEADLINE
@@ -27,6 +27,7 @@ from service.protocol.request import JSON_SIZE, InferRequest, Terms, json_size, 
 from service.protocol.response import InferResponse, write_response
 from service.routes.model_metadata import MODEL, MODEL_VERSION, Name, Version, terms_of, version_of
 
+_SIZE_HEADER = JSON_SIZE.lower().encode()
 _LARGE_TENSOR = 1 << 20  # bytes; fewer values are checked sooner than a thread is woken
 _MICROSECOND = 1e-6
 
@@ -65,9 +66,10 @@ def router(pipeline: Pipeline, max_images: int, deadline_s: float, hot: HotRoute
 
     async def answer(request: Request, lane: Lane) -> Response:
         lane.batcher.check_room(1)  # before the body is waited for
-        refuse_encoding(request)
+        headers = headers_of(request.scope)
+        refuse_encoding(headers)
         terms = terms_of(lane.model, max_images)
-        asked = await _read(await read_body(request), request.headers.get(JSON_SIZE), terms)
+        asked = await _read(await read_body(request.receive), headers.get(_SIZE_HEADER), terms)
         entries = await while_connected(request.receive, examine(request, lane, asked))
         model = (lane.model.name, lane.model.version)
         return _sent(write_response(asked.id, model, asked.outputs, columns(_whole(entries))))
@@ -93,7 +95,7 @@ def router(pipeline: Pipeline, max_images: int, deadline_s: float, hot: HotRoute
     return routes
 
 
-async def _read(body: bytes, announced: str | None, terms: Terms) -> InferRequest:
+async def _read(body: bytes, announced: bytes | None, terms: Terms) -> InferRequest:
     length = json_size(announced, len(body))
     large = length > LARGE or len(body) > _LARGE_TENSOR
     return await off_the_loop(partial(read_request, body, length, terms), large=large)

@@ -67,7 +67,7 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
         openapi_extra=index_body(),
     )
     async def index(request: Request) -> list[IndexEntry]:
-        only_ready = read_index_query(await read_body(request)).ready
+        only_ready = read_index_query(await read_body(request.receive)).ready
         entries = [
             IndexEntry(
                 name=model.name,

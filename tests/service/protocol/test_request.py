@@ -39,7 +39,8 @@ def read(request: Any, tail: bytes = b"", announced: str | None = None) -> Infer
 
 
 def decoded(body: bytes, announced: str | None, terms: Terms = TERMS) -> InferRequest:
-    return read_request(body, json_size(announced, len(body)), terms)
+    header = None if announced is None else announced.encode()
+    return read_request(body, json_size(header, len(body)), terms)
 
 
 def test_pixels_as_json() -> None:
