@@ -14,9 +14,6 @@ from service.errors import RequestError, request_errors
 from service.images import MEDIA_TYPES
 from service.manifest import InputSpec
 from service.problems import MEDIA_TYPE
-from service.protocol import bulk, interface
-from service.protocol.metadata import IndexQuery, ProtocolError
-from service.protocol.request import JSON_SIZE, Parameters
 from service.uploads import FILE_PART, JSON, MULTIPART, UNDECLARED
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -48,66 +45,6 @@ def image_body(spec: InputSpec) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def infer_body(spec: InputSpec) -> dict[str, Any]:
-    """The request body of `/v2` inference."""
-    shape = {"type": "array", "items": {"type": "integer", "minimum": 1}}
-    pixels = _input(interface.IMAGE, "FP32", {"type": "number", "minimum": 0, "maximum": 1})
-    files = _input(interface.BYTES, "BYTES", _BASE64)
-    pixels["properties"]["shape"] = shape | {"example": [1, *spec.shape]}
-    files["properties"]["shape"] = shape | {"example": [1]}
-    asked = {
-        "type": "object",
-        "properties": {
-            "name": {"enum": [output.name for output in interface.outputs(1)]},
-            "parameters": _options({"binary_data": {"type": "boolean"}}),
-        },
-        "required": ["name"],
-        "additionalProperties": False,
-    }
-    text = {"type": "string", "maxLength": bulk.LONG}
-    schema = {
-        "type": "object",
-        "properties": {
-            "id": text | {"description": "repeated in the answer"},
-            "inputs": {
-                "type": "array",
-                "items": {"oneOf": [pixels, files]},
-                "minItems": 1,
-                "maxItems": 1,
-            },
-            "outputs": {"type": "array", "items": asked, "description": "all where absent"},
-            "parameters": Parameters.model_json_schema(),
-        },
-        "required": ["inputs"],
-    }
-    one = {
-        "inputs": [
-            {
-                "name": interface.BYTES,
-                "shape": [1],
-                "datatype": "BYTES",
-                "data": [example_png(spec)],
-            }
-        ]
-    }
-    some = one | {"outputs": [{"name": interface.VERDICT}, {"name": interface.LABEL}]}
-    examples = {
-        "all": {"summary": "an encoded image, all outputs", "value": one},
-        "some": {"summary": "two outputs", "value": some},
-    }
-    binary = _BINARY | {
-        "description": f"the JSON, whose length the header {JSON_SIZE} gives, then binary data"
-    }
-    content = {JSON: {"schema": schema, "examples": examples}, UNDECLARED: {"schema": binary}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def index_body() -> dict[str, Any]:
-    """The request body of `/v2/repository/index`."""
-    content = {JSON: {"schema": IndexQuery.model_json_schema()}}
-    return {"requestBody": {"required": False, "content": content}}
-
-
 def problem_responses(answer: Any) -> dict[int | str, dict[str, Any]]:
     """Every status an endpoint can answer with, the codes of the error tree listed by status."""
     return {200: {"model": answer, "description": "Judged"}, **problems(*request_errors())}
@@ -127,14 +64,6 @@ def problems(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def protocol_errors(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
-    """The same under `/v2`."""
-    return {
-        status: {"description": answer["description"], "model": ProtocolError}
-        for status, answer in problems(*errors).items()
-    }
-
-
 def example_png(spec: InputSpec) -> str:
     """Base64 of a PNG of the model's size: a white stroke on black."""
     image = Image.new("L" if spec.channels == 1 else "RGB", (spec.width, spec.height))
@@ -144,24 +73,6 @@ def example_png(spec: InputSpec) -> str:
     file = io.BytesIO()
     image.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _input(name: str, datatype: str, item: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {
-            "name": {"const": name},
-            "datatype": {"const": datatype},
-            "data": {"type": "array", "items": item, "minItems": 1},
-            "parameters": _options({"binary_data_size": {"type": "integer", "minimum": 0}}),
-        },
-        "required": ["name", "shape", "datatype"],
-        "additionalProperties": False,
-    }
-
-
-def _options(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _closed(properties: dict[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from service.body import LARGE, headers_of, off_the_loop, read_body, refuse_enco
 from service.columns import columns
 from service.connection import while_connected
 from service.edge import DEADLINE
-from service.errors import RequestError, request_errors
+from service.errors import RequestError
 from service.hot import HotRoute, HotRoutes
 from service.images import Upload
 from service.lanes import Lane
-from service.openapi import infer_body, protocol_errors
+from service.openapi_protocol import infer_body, infer_responses
 from service.pipeline import Entry, Examined, Pipeline
 from service.policies import Wish
 from service.protocol.request import JSON_SIZE, InferRequest, Terms, json_size, read_request
@@ -47,7 +47,7 @@ def router(pipeline: Pipeline, max_images: int, deadline_s: float, hot: HotRoute
     `deadline_s` bounds the time that a request may give itself by the parameter `timeout`.
     """
     routes = APIRouter(tags=["open inference protocol"])
-    responses = protocol_errors(*request_errors())
+    responses = infer_responses()
     body = infer_body(pipeline.catalogue.default.manifest.input)
 
     @routes.post(f"{MODEL}/infer", summary="Judge images", responses=responses, openapi_extra=body)

@@ -13,7 +13,7 @@ from service.errors import (
     ParameterRefused,
     ShuttingDown,
 )
-from service.openapi import index_body, protocol_errors
+from service.openapi_protocol import errors, index_body
 from service.pipeline import Pipeline
 from service.protocol import interface
 from service.protocol.metadata import (
@@ -41,8 +41,8 @@ _DIGITS = 9  # of a version
 def router(pipeline: Pipeline, max_images: int) -> APIRouter:
     """All of it, over one pipeline."""
     routes = APIRouter(tags=["open inference protocol"])
-    unknown = protocol_errors(ModelUnknown, ParameterRefused)
-    not_ready = protocol_errors(ModelUnknown, ParameterRefused, ShuttingDown)
+    unknown = errors(ModelUnknown, ParameterRefused)
+    not_ready = errors(ModelUnknown, ParameterRefused, ShuttingDown)
 
     @routes.get("/v2", summary="Who answers")
     async def server() -> ServerMetadata:
@@ -52,9 +52,7 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
     async def live() -> ServerLive:
         return ServerLive()
 
-    @routes.get(
-        "/v2/health/ready", summary="Images can be sent", responses=protocol_errors(ShuttingDown)
-    )
+    @routes.get("/v2/health/ready", summary="Images can be sent", responses=errors(ShuttingDown))
     async def ready() -> ServerReady:
         if not pipeline.ready:
             raise ShuttingDown
@@ -63,7 +61,7 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
     @routes.post(
         "/v2/repository/index",
         summary="What is loaded",
-        responses=protocol_errors(BodyMalformed, BodyTooLarge),
+        responses=errors(BodyMalformed, BodyTooLarge),
         openapi_extra=index_body(),
     )
     async def index(request: Request) -> list[IndexEntry]:
