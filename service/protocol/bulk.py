@@ -23,8 +23,7 @@ from service.errors import BodyMalformed
 LONG = 256  # bytes; a longer string is lifted
 _PIECE = 64 << 10  # bytes looked at in one go ...
 _FIRST_PIECE = 64  # ... and at first
-_LIFTED = b"NaN"  # stands for what was lifted; no JSON of a client's holds it outside a string
-
+_LIFTED = b"NaN"  # stands for what was lifted; JSON itself has it in strings only
 _QUOTE = ord('"')
 
 _PLAIN = re.compile(rb'(?:[^"\[]++|"[^"\\]{0,250}+")*+')  # short strings, and all between arrays
@@ -137,12 +136,9 @@ def parse(text: bytes, limit: int) -> Any:
         return value
 
     try:
-        parsed = json.loads(rest.decode(), parse_constant=constant, object_pairs_hook=_object)
-        if next(taken, None) is not None:  # pragma: no cover  # each left its mark
-            raise ValueError("not JSON")
+        return json.loads(rest.decode(), parse_constant=constant, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise BodyMalformed(f"JSON: {' '.join(str(error).split())[:200]}") from None
-    return parsed
 
 
 def _lift(text: bytes, limit: int, lifted: list[LongText | Numbers]) -> bytes:
