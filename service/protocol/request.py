@@ -7,7 +7,7 @@ Knows neither HTTP nor models: what a model takes comes in as `Terms`.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -72,8 +72,7 @@ class Terms:
     max_images: int
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One output, and how it is to be written."""
 
     spec: TensorSpec
