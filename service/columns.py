@@ -8,12 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.pipeline import Examined
+from service.policies import to_use
 from service.protocol import interface
 from service.protocol.tensors import Column
 
+NO_LABEL = -1  # where only verdicts are told, of an image that is rejected
+
+
+def verdicts(examined: Sequence[Examined]) -> dict[str, Column]:
+    """The outputs for N images where only verdicts are told."""
+    told = [one.judgement.verdict for one in examined]
+    uses = [to_use(one.finding, one.judgement.verdict) for one in examined]
+    labels = np.array([NO_LABEL if use is None else use.label for use in uses], np.int64)
+    return {interface.LABEL: labels, interface.VERDICT: told}
+
 
 def columns(examined: Sequence[Examined]) -> dict[str, Column]:
-    """Every output of `/v2` for N images."""
+    """Every output for N images."""
     findings = [one.finding for one in examined]
     ways = np.array([finding.probabilities for finding in findings], np.float32)  # (N, 3, K)
     return {

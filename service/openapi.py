@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that signatures cannot tell: bodies and problems.
+"""The parts of the OpenAPI document that signatures cannot tell: image bodies, problems, keys.
 
 Examples are real: the base64 text is a PNG of the default model's size and can be sent as it
 stands.
@@ -8,12 +8,14 @@ import base64
 import io
 from typing import Any
 
+from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
-from service.errors import RequestError, request_errors
+from service.access import OPEN
+from service.errors import RequestError, Unauthorized, request_errors
 from service.images import MEDIA_TYPES
 from service.manifest import InputSpec
-from service.problems import MEDIA_TYPE
+from service.problems import MEDIA_TYPE, PROTOCOL
 from service.uploads import FILE_PART, JSON, MULTIPART, UNDECLARED
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -50,7 +52,9 @@ def problem_responses(answer: Any) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": answer, "description": "Judged"}, **problems(*request_errors())}
 
 
-def problems(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+def problems(
+    *errors: type[RequestError], schema: str = "Problem", media_type: str = MEDIA_TYPE
+) -> dict[int | str, dict[str, Any]]:
     """The answers of these errors, by status."""
     codes: dict[int, list[str]] = {}
     for error in errors:
@@ -58,10 +62,35 @@ def problems(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": ", ".join(codes[status]),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
         }
         for status in sorted(codes)
     }
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Say in the app's document that every path but the open ones asks for an API key."""
+    written = app.openapi
+
+    def document() -> dict[str, Any]:
+        schema = written()  # the same each time
+        components = schema["components"]
+        if "securitySchemes" not in components:
+            components["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            }
+            plain = problems(Unauthorized)
+            protocol = problems(Unauthorized, schema="ProtocolError", media_type=JSON)
+            for path, operations in schema["paths"].items():
+                beneath = path == PROTOCOL or path.startswith(f"{PROTOCOL}/")
+                ((status, refusal),) = (protocol if beneath else plain).items()
+                for operation in operations.values() if path not in OPEN else ():
+                    operation["security"] = [{"bearer": []}, {"header": []}]
+                    operation["responses"].setdefault(str(status), refusal)
+        return schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def example_png(spec: InputSpec) -> str:

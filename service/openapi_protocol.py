@@ -7,7 +7,7 @@ from service.manifest import InputSpec
 from service.openapi import example_png, problems
 from service.protocol import bulk, interface
 from service.protocol.metadata import IndexQuery, ProtocolError
-from service.protocol.request import JSON_SIZE, Parameters
+from service.protocol.request import CHOICES, JSON_SIZE, Parameters, Terms
 from service.uploads import JSON, UNDECLARED
 
 _TEXT = {"type": "string", "maxLength": bulk.LONG}
@@ -19,8 +19,12 @@ _BINARY = {
 }
 
 
-def infer_body(spec: InputSpec) -> dict[str, Any]:
+def infer_body(spec: InputSpec, terms: Terms) -> dict[str, Any]:
     """The request body of inference, with examples that can be sent as they stand."""
+    parameters = Parameters.model_json_schema()
+    if not terms.policies:
+        for name in CHOICES:
+            del parameters["properties"][name]
     pixel = {"type": "number", "minimum": 0, "maximum": 1}
     file = {"type": "string", "contentEncoding": "base64"}
     inputs = [
@@ -29,7 +33,7 @@ def infer_body(spec: InputSpec) -> dict[str, Any]:
     ]
     output = _object(
         {
-            "name": {"enum": [output.name for output in interface.outputs(1)]},
+            "name": {"enum": [output.name for output in terms.outputs]},
             "parameters": _object({"binary_data": {"type": "boolean"}}),
         },
         "name",
@@ -39,7 +43,7 @@ def infer_body(spec: InputSpec) -> dict[str, Any]:
             "id": _TEXT | {"description": "repeated in the answer"},
             "inputs": {"type": "array", "items": {"oneOf": inputs}, "minItems": 1, "maxItems": 1},
             "outputs": {"type": "array", "items": output, "description": "all where absent"},
-            "parameters": Parameters.model_json_schema(),
+            "parameters": parameters,
             "model_name": _TEXT | {"description": "not looked at; the path names the model"},
             "model_version": _TEXT | {"description": "not looked at"},
         },

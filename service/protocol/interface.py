@@ -20,12 +20,17 @@ def inputs(spec: InputSpec) -> tuple[TensorSpec, ...]:
     return TensorSpec(IMAGE, "FP32", (ANY, *spec.shape)), TensorSpec(BYTES, "BYTES", (ANY,))
 
 
-def outputs(classes: int) -> tuple[TensorSpec, ...]:
-    """The ways' probabilities; Eq. 12; the score; the corrected label; the policy's verdict."""
+def outputs(classes: int, *, scores: bool = True) -> tuple[TensorSpec, ...]:
+    """The ways' probabilities; Eq. 12; the score; the corrected label; the policy's verdict.
+
+    Without scores the last two alone.
+    """
+    told = TensorSpec(LABEL, "INT64", (ANY,)), TensorSpec(VERDICT, "BYTES", (ANY,))
+    if not scores:
+        return told
     return (
         *(TensorSpec(name, "FP32", (ANY, classes)) for name in (STANDARD, ROBUST, NONROBUST)),
         TensorSpec(ADVERSARIAL, "BOOL", (ANY,)),
         TensorSpec(SCORE, "FP32", (ANY,)),
-        TensorSpec(LABEL, "INT64", (ANY,)),
-        TensorSpec(VERDICT, "BYTES", (ANY,)),
+        *told,
     )

@@ -28,6 +28,8 @@ from service.protocol.tensors import (
 
 JSON_SIZE = "Inference-Header-Content-Length"  # the header, of requests and of answers
 
+CHOICES = ("policy", "fpr")  # of the parameters, these move what a verdict means
+
 _KEYS = ("id", "inputs", "outputs", "parameters", "model_name", "model_version")
 _INPUT_KEYS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_KEYS = ("name", "parameters")
@@ -65,11 +67,12 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a request may ask of one model."""
+    """What a request may ask of one model; `policies` says whether it may choose one, or a rate."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_images: int
+    policies: bool = True
 
 
 class Asked(NamedTuple):
@@ -118,7 +121,7 @@ def read_request(body: bytes, length: int, terms: Terms) -> InferRequest:
     text = body if length == len(body) else body[:length]
     parsed = bulk.parse(text, _LARGEST_TEXT + terms.max_images * _TEXT_AN_IMAGE)
     fields = _fields(parsed, _KEYS, "the request")
-    parameters = _parameters(fields.get("parameters"))
+    parameters = _parameters(fields.get("parameters"), terms)
     outputs = _outputs(fields.get("outputs"), terms, parameters)
     images = _images(fields.get("inputs"), terms, Raw(body, length, len(body) - length))
     return InferRequest(_id(fields.get("id")), images, outputs, parameters)
@@ -136,9 +139,9 @@ def _fields(value: object, known: Collection[str], place: str) -> dict[str, Any]
     return {key: value for key, value in value.items() if value is not None}
 
 
-def _parameters(given: object) -> Parameters:
+def _parameters(given: object, terms: Terms) -> Parameters:
     try:
-        return Parameters.model_validate({} if given is None else given)
+        parameters = Parameters.model_validate({} if given is None else given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         if not fault["loc"]:
@@ -147,6 +150,10 @@ def _parameters(given: object) -> Parameters:
         if fault["type"] == "extra_forbidden":
             raise ParameterRefused(name, "unknown here", tuple(Parameters.model_fields)) from None
         raise ParameterRefused(name, fault["msg"]) from None
+    for name in CHOICES if not terms.policies else ():
+        if name in parameters.model_fields_set:
+            raise ParameterRefused(name, "unknown here: not for a request to choose")
+    return parameters
 
 
 def _outputs(given: object, terms: Terms, parameters: Parameters) -> tuple[Asked, ...]:

@@ -12,8 +12,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
+from service.access import charge
 from service.body import LARGE, headers_of, off_the_loop, read_body, refuse_encoding
-from service.columns import columns
+from service.columns import columns, verdicts
 from service.connection import while_connected
 from service.edge import DEADLINE
 from service.errors import RequestError
@@ -25,7 +26,9 @@ from service.pipeline import Entry, Examined, Pipeline
 from service.policies import Wish
 from service.protocol.request import JSON_SIZE, InferRequest, Terms, json_size, read_request
 from service.protocol.response import InferResponse, write_response
+from service.request_log import note_examined
 from service.routes.model_metadata import MODEL, MODEL_VERSION, Name, Version, terms_of, version_of
+from service.settings import Settings
 
 _SIZE_HEADER = JSON_SIZE.lower().encode()
 _LARGE_TENSOR = 1 << 20  # bytes; fewer values are checked sooner than a thread is woken
@@ -41,14 +44,14 @@ class NoQuery(BaseModel):
 Nothing = Annotated[NoQuery, Query()]
 
 
-def router(pipeline: Pipeline, max_images: int, deadline_s: float, hot: HotRoutes) -> APIRouter:
-    """Both paths, over one pipeline; `hot` answers them, FastAPI describes them.
-
-    `deadline_s` bounds the time that a request may give itself by the parameter `timeout`.
-    """
+def router(pipeline: Pipeline, settings: Settings, hot: HotRoutes) -> APIRouter:
+    """Both paths, over one pipeline; `hot` answers them, FastAPI describes them."""
     routes = APIRouter(tags=["open inference protocol"])
+    default = pipeline.catalogue.default
     responses = infer_responses()
-    body = infer_body(pipeline.catalogue.default.manifest.input)
+    body = infer_body(default.manifest.input, terms_of(default, settings))
+    tell = columns if settings.disclose == "full" else verdicts
+    longest_s = settings.deadline_ms / 1000
 
     @routes.post(f"{MODEL}/infer", summary="Judge images", responses=responses, openapi_extra=body)
     async def infer(request: Request, query: Nothing, name: Name) -> Response:
@@ -68,18 +71,20 @@ def router(pipeline: Pipeline, max_images: int, deadline_s: float, hot: HotRoute
         lane.batcher.check_room(1)  # before the body is waited for
         headers = headers_of(request.scope)
         refuse_encoding(headers)
-        terms = terms_of(lane.model, max_images)
+        terms = terms_of(lane.model, settings)
         asked = await _read(await read_body(request.receive), headers.get(_SIZE_HEADER), terms)
+        charge(request.scope, len(asked.images))
         entries = await while_connected(request.receive, examine(request, lane, asked))
+        note_examined(request.scope, lane.model, entries)
         model = (lane.model.name, lane.model.version)
-        return _sent(write_response(asked.id, model, asked.outputs, columns(_whole(entries))))
+        return _sent(write_response(asked.id, model, asked.outputs, tell(_whole(entries))))
 
     async def examine(request: Request, lane: Lane, asked: InferRequest) -> list[Entry]:
         parameters = asked.parameters
         rule = pipeline.rule(lane, Wish(parameters.policy, parameters.fpr))
         deadline: float | None = request.scope.get(DEADLINE)
         if parameters.timeout:
-            time_s = min(deadline_s, parameters.timeout * _MICROSECOND)
+            time_s = min(longest_s, parameters.timeout * _MICROSECOND)
             own = asyncio.get_running_loop().time() + time_s
             deadline = own if deadline is None else min(own, deadline)
         if isinstance(asked.images, list):

@@ -28,6 +28,7 @@ from service.protocol.metadata import (
 )
 from service.protocol.request import Terms
 from service.repository import Model
+from service.settings import Settings
 
 MODEL = "/v2/models/{name}"
 MODEL_VERSION = "/v2/models/{name}/versions/{version}"
@@ -38,7 +39,7 @@ Version = Annotated[str, Path(description="model version, a number")]
 _DIGITS = 9  # of a version
 
 
-def router(pipeline: Pipeline, max_images: int) -> APIRouter:
+def router(pipeline: Pipeline, settings: Settings) -> APIRouter:
     """All of it, over one pipeline."""
     routes = APIRouter(tags=["open inference protocol"])
     unknown = errors(ModelUnknown, ParameterRefused)
@@ -93,7 +94,7 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
         return readiness(name, version_of(version))
 
     def metadata(name: str, version: int | None) -> ModelMetadata:
-        terms = terms_of(pipeline.lane(name, version).model, max_images)
+        terms = terms_of(pipeline.lane(name, version).model, settings)
         return ModelMetadata(
             name=name,
             versions=[str(model.version) for model in pipeline.catalogue if model.name == name],
@@ -112,11 +113,11 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
     return routes
 
 
-def terms_of(model: Model, max_images: int) -> Terms:
+def terms_of(model: Model, settings: Settings) -> Terms:
     """What a request may ask of a model."""
-    manifest = model.manifest
-    outputs = interface.outputs(len(manifest.labels))
-    return Terms(interface.inputs(manifest.input), outputs, max_images)
+    manifest, full = model.manifest, settings.disclose == "full"
+    outputs = interface.outputs(len(manifest.labels), scores=full)
+    return Terms(interface.inputs(manifest.input), outputs, settings.max_images, policies=full)
 
 
 def version_of(text: str) -> int:

@@ -101,6 +101,43 @@ def test_an_image_that_cannot_be_judged_fails_the_request(
     assert answer.json()["error"].startswith("image 1: ")
 
 
+def test_verdicts_without_scores(toy: ToyFolder, settings_of: MakeSettings) -> None:
+    ToyFolder(toy.root, changes={"decision": calibrated()}).write()
+    images = files(NATURAL, ATTACKED, unsure(1, 1, 1))
+    with TestClient(create_app(settings_of(disclose="verdict", policy="score"))) as client:
+        told = {"label": [1, 1, -1], "verdict": ["accept", "corrected", "reject"]}
+        assert outputs(client, images) == told
+        model = client.get("/v2/models/toy").json()
+        assert [output["name"] for output in model["outputs"]] == ["label", "verdict"]
+        for name in ("score", "adversarial", "probabilities_robust"):
+            refused = client.post(INFER, json=images | {"outputs": [{"name": name}]})
+            assert (refused.status_code, refused.json()["code"]) == (400, "tensor-refused")
+        for parameters in ({"policy": "eq12"}, {"fpr": 0.01}, {"policy": "score", "fpr": 0.1}):
+            refused = client.post(INFER, json=images | {"parameters": parameters})
+            assert (refused.status_code, refused.json()["code"]) == (422, "parameter-refused")
+        document = client.get("/openapi.json").json()["paths"]["/v2/models/{name}/infer"]["post"]
+        body = json.dumps(document["requestBody"])
+        assert not any(word in body for word in ("policy", "fpr", "score", "probabilities"))
+
+
+def test_keys_and_their_limits(toy: ToyFolder, settings_of: MakeSettings) -> None:
+    keys = toy.root.parent / "keys"
+    keys.write_text("arm:0123456789abcdef\n")
+    keys.chmod(0o600)
+    limited = settings_of(api_keys=keys, rate_limit=0.001, rate_burst=4, max_images=4)
+    with TestClient(create_app(limited)) as client:
+        assert client.get("/v2/health/ready").status_code == 200
+        for answer in (client.get("/v2/models/toy"), client.post(INFER, json=files(NATURAL))):
+            assert answer.status_code == 401
+            assert answer.json() == {"error": answer.json()["error"], "code": "unauthorized"}
+        client.headers["X-API-Key"] = "0123456789abcdef"
+        outputs(client, files(NATURAL, ATTACKED, NATURAL))
+        answer = client.post(INFER, json=files(NATURAL, NATURAL))
+        assert (answer.status_code, answer.json()["code"]) == (429, "rate-limited")
+        operation = client.get("/openapi.json").json()["paths"]["/v2/models/{name}"]["get"]
+        assert list(operation["responses"]["401"]["content"]) == ["application/json"]
+
+
 def test_a_full_service_says_so_in_the_protocols_words(
     toy: ToyFolder, settings_of: MakeSettings
 ) -> None:
