@@ -76,7 +76,10 @@ class Settings(BaseSettings):
     # how much at once
     max_batch: int = Field(32, ge=1, le=4096, description="images in one run of the model")
     max_delay_ms: float = Field(
-        0.0, ge=0, le=10_000, description="wait for a fuller batch; 0 runs what is waiting"
+        0.0,
+        ge=0,
+        le=10_000,
+        description="wait for a fuller batch where requests come in company; 0 never waits",
     )
     max_pending: int = Field(
         1024, ge=1, description="images admitted at once per model; beyond it 429"
