@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Request
 
 from service import __version__
 from service.body import read_body
+from service.catalogue import Model
 from service.errors import (
     BodyMalformed,
     BodyTooLarge,
@@ -27,7 +28,6 @@ from service.protocol.metadata import (
     read_index_query,
 )
 from service.protocol.request import Terms
-from service.repository import Model
 from service.settings import Settings
 
 MODEL = "/v2/models/{name}"
