@@ -13,7 +13,8 @@
        |      |     |      ImageRefused: ImageEmpty, ImageTooLarge, NotAnImage, TypeMismatch,
        |      |     |      TooManyPixels, ImageAnimated, ImageTruncated, ImageDamaged,
        |      |     |      ImageTransparent, ModeUnsupported, SizeMismatch (one fails alone)
-       |      |     BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported, TooManyImages
+       |      |     BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported,
+       |      |     TooManyImages, TensorRefused
        |      Unauthorized, RateLimited
        RouteUnknown, MethodNotAllowed, ParameterRefused, ModelUnknown, PolicyUnavailable
 
@@ -25,7 +26,7 @@ one line and an exit status.
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ParallaxError(Exception):
@@ -137,6 +138,11 @@ class RequestError(ParallaxError):
     def headers(self) -> dict[str, str]:
         """HTTP headers that belong to this answer."""
         return {}
+
+    def at(self, place: str) -> Self:
+        """The same error, whose message begins with the place it belongs to."""
+        self.args = (f"{place}: {self}",)
+        return self
 
 
 class RouteUnknown(RequestError):
@@ -273,6 +279,15 @@ class TooManyImages(RequestError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"a request may carry at most {limit} images")
+
+
+class TensorRefused(RequestError):
+    """A tensor of a `/v2` request has another name, type, shape or values than the model's."""
+
+    code, status, title = "tensor-refused", 400, "Tensor refused"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"tensor {name!r}: {reason}")
 
 
 class ImageRefused(RequestError):
