@@ -25,7 +25,7 @@ def classification(examined: Examined, model: Model, k: int) -> Classification:
     return Classification(
         **_judged(examined, model),
         **_named(finding.standard, model).model_dump(),
-        top_k=[_named(guess, model) for guess in top_k(finding.probabilities, k)],
+        top_k=[_named(guess, model) for guess in top_k(finding.probabilities[0], k)],
     )
 
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service import __version__, problems
 from service.edge import Edge
+from service.hot import HotRoutes
 from service.manifest import INPUT
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -58,12 +59,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         static_url="/docs/assets",
         redirect_slashes=False,  # a redirect would repeat whatever host the client named
     )
-    app.include_router(detect.router(pipeline, settings.max_images))
+    hot = HotRoutes()
+    app.include_router(detect.router(pipeline, settings.max_images, hot))
     app.include_router(health.router(pipeline, metrics))
     app.state.pipeline = pipeline
     problems.install(app, metrics)
     app.add_middleware(
         Edge,
+        hot=hot,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=settings.max_held_bytes,

@@ -1,13 +1,17 @@
 """Many small requests, few large runs: a queue, a thread that runs batches, a bound on both.
 
-The thread takes what is waiting (up to `max_batch`, once the oldest waited `max_delay_s`), runs it,
-and meanwhile the next batch gathers. Items whose client has gone are dropped before they cost a
-run. An item fails alone where the runner says so, with its whole batch where the runner raises.
-Knows neither images nor the runtime: an item is anything, the runner any function of a list.
+What is submitted is a chunk: the images of one request, or as many of them as fit a run. The thread
+takes the chunks that are waiting (up to `max_batch` images, once the oldest waited `max_delay_s`),
+runs them, and meanwhile the next batch gathers. It is woken when the event loop has worked off what
+had arrived, so that requests that came together run together and one that came alone waits for
+nobody. Chunks whose client has gone, or whose deadline has passed, are dropped before they cost a
+run. An image fails alone where the runner says so, with its whole batch where the runner raises.
+Knows neither images nor the runtime: a chunk is anything with a length that can be sliced, the
+runner any function of a list of them.
 
     admit > submit > waiting > taken > runner > delivered
       |        |                          |
-      |        DeadlineExceeded           InferenceFailed, an item's answer like any other
+      |        DeadlineExceeded           InferenceFailed, an image's answer like any other
       Overloaded, ShuttingDown
 """
 
@@ -20,47 +24,56 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from service.errors import DeadlineExceeded, InferenceFailed, Overloaded, ShuttingDown
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_MEMORY = 0.9  # of the moving average of seconds an item
+_MEMORY = 0.9  # of the moving average of seconds an image
 _LONGEST_RETRY_S = 60
 
 log = logging.getLogger(__name__)
 
 
+class Sliceable(Protocol):
+    """What a chunk must be able to do."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> Any: ...
+
+
+Chunk = TypeVar("Chunk", bound=Sliceable)
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True, slots=True)
 class Served(Generic[Result]):
-    """A result and where its time went, in seconds."""
+    """The answers of a chunk in its order, and where the time went, in seconds."""
 
-    value: Result
+    values: Sequence[Result | InferenceFailed]
     queue_s: float
     run_s: float
 
 
-class _Ticket(Generic[Item, Result]):
-    """An item on its way; the future is cancelled when nobody waits for it any more."""
+class _Ticket(Generic[Chunk, Result]):
+    """A chunk on its way; the future is done when nobody waits for it any more."""
 
-    __slots__ = ("arrived", "future", "item")
+    __slots__ = ("arrived", "chunk", "future")
 
     def __init__(
-        self, item: Item, future: asyncio.Future[Served[Result] | InferenceFailed], arrived: float
+        self, chunk: Chunk, future: asyncio.Future[Served[Result]], arrived: float
     ) -> None:
-        self.item = item
+        self.chunk = chunk
         self.future = future
         self.arrived = arrived
 
 
-class MicroBatcher(Generic[Item, Result]):
+class MicroBatcher(Generic[Chunk, Result]):
     """Created anywhere, started in the event loop that will submit to it."""
 
     def __init__(
         self,
-        runner: Callable[[list[Item]], Sequence[Result | InferenceFailed]],
+        runner: Callable[[list[Chunk]], Sequence[Result | InferenceFailed]],
         *,
         max_batch: int,
         max_pending: int,
@@ -70,7 +83,8 @@ class MicroBatcher(Generic[Item, Result]):
     ) -> None:
         """`runner` is called in a thread of its own, never twice at once; `on_batch` beside it.
 
-        It answers each item with a result, or with an InferenceFailed for that item alone.
+        It answers each image of its chunks, in order, with a result, or with an InferenceFailed for
+        that image alone.
         """
         self._runner = runner
         self._max_batch = max_batch
@@ -80,9 +94,10 @@ class MicroBatcher(Generic[Item, Result]):
         self._clock = clock
 
         self._pending = 0  # admitted and not yet answered; touched by the event loop only
-        self._seconds_an_item = 0.0  # a moving average, from the first run on
+        self._waking = False  # the same: whether the thread will be told of what is waiting
+        self._seconds_an_image = 0.0  # a moving average, from the first run on
         self._wake = threading.Condition()  # guards the two below
-        self._waiting: deque[_Ticket[Item, Result]] = deque()
+        self._waiting: deque[_Ticket[Chunk, Result]] = deque()
         self._open = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -94,11 +109,11 @@ class MicroBatcher(Generic[Item, Result]):
 
     @property
     def pending(self) -> int:
-        """Items admitted and not yet answered."""
+        """Images admitted and not yet answered."""
         return self._pending
 
     def start(self) -> None:
-        """Begin to take items; once in a batcher's life, inside the running event loop."""
+        """Begin to take chunks; once in a batcher's life, inside the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._thread.start()
@@ -111,52 +126,70 @@ class MicroBatcher(Generic[Item, Result]):
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    @contextmanager
-    def admit(self, count: int) -> Iterator[None]:
-        """Hold room for `count` items: taken before any work is spent on them.
+    def check_room(self, count: int, *, time_left_s: float = math.inf) -> None:
+        """That `count` images would be admitted now.
 
         Raises:
-            Overloaded: there is no room for all of them.
+            Overloaded: there is no room for all of them, or what is before them will take longer
+                than the time that they have.
             ShuttingDown: not started, or closing.
         """
         if not self._open:
             raise ShuttingDown
-        if self._pending + count > self._max_pending:
-            raise Overloaded(self._retry_after_s())
+        expected_s = self._pending * self._seconds_an_image
+        if self._pending + count > self._max_pending or expected_s > time_left_s:
+            raise Overloaded(max(1, min(_LONGEST_RETRY_S, math.ceil(expected_s))))
+
+    @contextmanager
+    def admit(self, count: int, *, time_left_s: float = math.inf) -> Iterator[None]:
+        """Hold room for `count` images: taken before any work is spent on them.
+
+        Raises:
+            Overloaded, ShuttingDown: as `check_room`.
+        """
+        self.check_room(count, time_left_s=time_left_s)
         self._pending += count
         try:
             yield
         finally:
             self._pending -= count
 
-    async def submit(
-        self, items: Sequence[Item], *, deadline: float
-    ) -> list[Served[Result] | InferenceFailed]:
-        """Answers in the items' order. `deadline` is a time of the event loop's clock.
+    async def submit(self, chunk: Chunk, *, deadline: float) -> list[Served[Result]]:
+        """Answers of the chunk, in the pieces that it was run in: one where it fits a batch.
+
+        `deadline` is a time of the event loop's clock.
 
         Raises:
             DeadlineExceeded: it passed; what had not begun will not be run.
-            ShuttingDown: closed since the items were admitted.
+            ShuttingDown: closed since the images were admitted.
         """
-        loop = asyncio.get_running_loop()
-        now = self._clock()
-        tickets: list[_Ticket[Item, Result]] = [
-            _Ticket(item, loop.create_future(), now) for item in items
-        ]
-        with self._wake:
-            if not self._open:
-                raise ShuttingDown
-            self._waiting.extend(tickets)
-            self._wake.notify()
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.gather(*(ticket.future for ticket in tickets))
-        except TimeoutError:
-            raise DeadlineExceeded from None
+        size = self._max_batch
+        if len(chunk) <= size:
+            return [await self._enqueue(chunk, deadline)] if len(chunk) else []
+        pieces = [chunk[begin : begin + size] for begin in range(0, len(chunk), size)]
+        return await asyncio.gather(*[self._enqueue(piece, deadline) for piece in pieces])
 
-    def _retry_after_s(self) -> int:
-        expected = math.ceil(self._pending * self._seconds_an_item)
-        return max(1, min(_LONGEST_RETRY_S, expected))
+    async def _enqueue(self, chunk: Chunk, deadline: float) -> Served[Result]:
+        assert self._loop is not None  # set where it was opened
+        if not self._open:
+            raise ShuttingDown
+        future: asyncio.Future[Served[Result]] = self._loop.create_future()
+        ticket = _Ticket(chunk, future, self._clock())
+        with self._wake:
+            self._waiting.append(ticket)
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._tell)
+        timer = self._loop.call_at(deadline, _expire, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def _tell(self) -> None:
+        self._waking = False
+        with self._wake:
+            self._wake.notify()
 
     # --- in the batcher's thread ---
 
@@ -164,7 +197,7 @@ class MicroBatcher(Generic[Item, Result]):
         while batch := self._take():
             self._run(batch)
 
-    def _take(self) -> list[_Ticket[Item, Result]]:
+    def _take(self) -> list[_Ticket[Chunk, Result]]:
         """The next batch, not empty; empty once closed and drained."""
         with self._wake:
             while True:
@@ -175,54 +208,68 @@ class MicroBatcher(Generic[Item, Result]):
                     self._wake.wait()
                     continue
                 left = self._waiting[0].arrived + self._max_delay_s - self._clock()
-                if left <= 0 or len(self._waiting) >= self._max_batch or not self._open:
+                batch = self._fitting()
+                if left <= 0 or len(batch) < len(self._waiting) or not self._open:
+                    break
+                if sum(len(ticket.chunk) for ticket in batch) == self._max_batch:
                     break
                 self._wake.wait(left)
-            size = min(self._max_batch, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(size)]
+            for _ in batch:
+                self._waiting.popleft()
+            return batch
+
+    def _fitting(self) -> list[_Ticket[Chunk, Result]]:
+        """The oldest chunks that fit a run together; one at least."""
+        batch: list[_Ticket[Chunk, Result]] = []
+        room = self._max_batch
+        for ticket in self._waiting:
+            room -= len(ticket.chunk)
+            if room < 0:
+                break
+            batch.append(ticket)
+        return batch
 
     def _drop_abandoned(self) -> None:
-        if any(ticket.future.cancelled() for ticket in self._waiting):
-            self._waiting = deque(t for t in self._waiting if not t.future.cancelled())
+        if any(ticket.future.done() for ticket in self._waiting):
+            self._waiting = deque(t for t in self._waiting if not t.future.done())
 
-    def _run(self, batch: list[_Ticket[Item, Result]]) -> None:
+    def _run(self, batch: list[_Ticket[Chunk, Result]]) -> None:
+        size = sum(len(ticket.chunk) for ticket in batch)
         began = self._clock()
+        results: Sequence[Result | InferenceFailed]
         try:
-            results = self._runner([ticket.item for ticket in batch])
-            if len(results) != len(batch):
-                raise RuntimeError(f"the runner gave {len(results)} results for {len(batch)} items")
-            self._on_batch(len(batch))
+            results = self._runner([ticket.chunk for ticket in batch])
+            if len(results) != size:
+                raise RuntimeError(f"the runner gave {len(results)} results for {size} images")
+            self._on_batch(size)
         except BaseException:  # also what would end the thread: nobody would answer after it
-            log.exception("a batch of %d failed", len(batch))
-            self._deliver(batch, [InferenceFailed() for _ in batch])
-            return
+            log.exception("a batch of %d failed", size)
+            results = [InferenceFailed() for _ in range(size)]
+        else:
+            pace = (self._clock() - began) / size
+            before = self._seconds_an_image or pace
+            self._seconds_an_image = _MEMORY * before + (1 - _MEMORY) * pace
         run_s = self._clock() - began
-        pace = run_s / len(batch)
-        before = self._seconds_an_item or pace
-        self._seconds_an_item = _MEMORY * before + (1 - _MEMORY) * pace
-        self._deliver(
-            batch,
-            [
-                result
-                if isinstance(result, InferenceFailed)
-                else Served(result, began - ticket.arrived, run_s)
-                for ticket, result in zip(batch, results, strict=True)
-            ],
-        )
-
-    def _deliver(
-        self,
-        batch: list[_Ticket[Item, Result]],
-        answers: list[Served[Result] | InferenceFailed],
-    ) -> None:
+        answers = []
+        place = 0
+        for ticket in batch:
+            values = results[place : place + len(ticket.chunk)]
+            place += len(ticket.chunk)
+            answers.append(Served(values, began - ticket.arrived, run_s))
         assert self._loop is not None  # the thread starts after it is set
         self._loop.call_soon_threadsafe(_settle, batch, answers)
 
 
-def _settle(
-    batch: list[_Ticket[Item, Result]], answers: list[Served[Result] | InferenceFailed]
-) -> None:
-    """In the event loop: give every future that still waits its answer."""
+# --- in the event loop ---
+
+
+def _settle(batch: list[_Ticket[Chunk, Result]], answers: list[Served[Result]]) -> None:
+    """Give every future that still waits its answer."""
     for ticket, answer in zip(batch, answers, strict=True):
         if not ticket.future.done():
             ticket.future.set_result(answer)
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded())

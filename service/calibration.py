@@ -109,7 +109,7 @@ def examine(model: Model, files: Sequence[Path], limits: Limits) -> Seen:
     resized = 0
     inputs = _inputs(model, files, limits, digests, unusable)
     while batch := list(islice(inputs, _BATCH)):
-        answers = infer(model, [image.pixels for _, image in batch])
+        answers = infer(model, [image.pixels[None] for _, image in batch])
         for (file, image), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Finding):
                 ways = {one.label for one in (answer.standard, answer.robust, answer.nonrobust)}

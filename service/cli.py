@@ -42,9 +42,10 @@ from service.errors import (
     StartupError,
 )
 from service.images import Limits, Upload
+from service.lanes import Lane
 from service.manifest import Policy
 from service.metrics import Metrics
-from service.pipeline import Lane, Pipeline
+from service.pipeline import Pipeline
 from service.policies import Rule, Wish
 from service.problems import problem
 from service.repository import Catalogue, Model, folders, load_catalogue, load_model
@@ -91,7 +92,8 @@ def serve(flags: dict[str, Any]) -> int:
             print(f"  model {described(model)}{default}")
         sys.stdout.flush()
         config = uvicorn.Config(
-            app,
+            app,  # on uvloop and httptools, which uvicorn takes where they are installed
+            ws="none",
             log_config=None,
             access_log=settings.access_log,
             server_header=False,

@@ -45,7 +45,7 @@ class Finding:
     score: float  # [0, 1]
     corrected: Guess  # the robust way's where adversarial, else the standard way's
     mixed: Guess | None  # by the mixture, where the model has one
-    probabilities: Floats  # (K,) of the standard way
+    probabilities: Floats  # (3, K) of the standard, the robust and the non-robust way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +70,16 @@ def decide(logits: Logits, measure: Measure, features: Features | None = None) -
         ValueError: the score is `head`, and its weights or the features are missing.
     """
     temperature = measure.temperature
-    p_standard = softmax(logits.standard, temperature.standard)
-    standard = _guesses(logits.standard, p_standard)
-    robust = _guesses(logits.robust, softmax(logits.robust, temperature.robust))
-    nonrobust = _guesses(logits.nonrobust, softmax(logits.nonrobust, temperature.nonrobust))
+    ways = np.stack((logits.standard, logits.robust, logits.nonrobust))
+    divisors = np.array((temperature.standard, temperature.robust, temperature.nonrobust))
+    probabilities = softmax(ways, divisors[:, None, None])
+    labels = ways.argmax(axis=2)  # of logits: softmax may round two near ones to a tie
+    standard, robust, nonrobust = map(_guesses, labels, probabilities)
     mixture: list[Guess] | list[None] = [None] * len(standard)
     if measure.mixture is not None:
-        p_mixed = mixed(p_standard, logits.robust, measure.mixture)
-        mixture = _guesses(p_mixed, p_mixed)
-
-    flags = disagreement(logits.robust.argmax(axis=1), logits.nonrobust.argmax(axis=1)).tolist()
+        p_mixed = mixed(probabilities[0], logits.robust, measure.mixture)
+        mixture = _guesses(p_mixed.argmax(axis=1), p_mixed)
+    flags = disagreement(labels[1], labels[2]).tolist()
     scores = score(measure.score, logits, temperature, features, measure.head).tolist()
 
     return [
@@ -91,7 +91,7 @@ def decide(logits: Logits, measure: Measure, features: Features | None = None) -
             score=scores[i],
             corrected=robust[i] if flags[i] else standard[i],
             mixed=mixture[i],
-            probabilities=p_standard[i],
+            probabilities=probabilities[:, i],
         )
         for i in range(len(flags))
     ]
@@ -103,8 +103,7 @@ def top_k(probabilities: Floats, k: int) -> list[Guess]:
     return [Guess(int(label), float(probabilities[label])) for label in order]
 
 
-def _guesses(logits: Floats, probabilities: Floats) -> list[Guess]:
-    """Argmax over logits, not probabilities: softmax may round two near logits to a tie."""
-    labels = logits.argmax(axis=1)
+def _guesses(labels: Labels, probabilities: Floats) -> list[Guess]:
+    """Labels (N,), and what (N, K) gives each of them."""
     chosen = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     return [Guess(*pair) for pair in zip(labels.tolist(), chosen.tolist(), strict=True)]

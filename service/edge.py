@@ -2,9 +2,10 @@
 
 Pure ASGI. The bounds are checked while the body arrives, so a missing or false content length does
 not help: bytes of one request, bytes of all requests that are in the service, and the time until
-the last of them is there. An exception that nobody foresaw ends here as a generic 500, a request
-that the server's end cuts off as "not ready". Counts requests by outcome. Knows nothing of routes
-or images.
+the last of them is there. The client may shorten its time by X-Request-Timeout-Ms. An exception
+that nobody foresaw ends here as a generic 500, a request that the server's end cuts off as "not
+ready". Counts requests by outcome. Calls hot routes itself and leaves the rest to the framework;
+knows nothing of images.
 """
 
 import asyncio
@@ -12,18 +13,23 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BodyLate, BodyTooLarge, Overloaded, ShuttingDown
+from service.errors import BodyLate, BodyTooLarge, Overloaded, ParameterRefused, ShuttingDown
+from service.hot import HotRoutes
 from service.metrics import Metrics
 from service.problems import OUTCOME
 
 REQUEST_ID = "X-Request-Id"
+TIMEOUT_MS = "X-Request-Timeout-Ms"
+DEADLINE = "parallax.deadline"  # key of the ASGI scope: the client's own, by the loop's clock
 
-_ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ID_HEADER = REQUEST_ID.lower().encode()
+_TIMEOUT_HEADER = TIMEOUT_MS.lower().encode()
+_ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_ACCEPTED_TIMEOUT = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 _RETRY_AFTER_S = 1
 _DIGITS = 18  # of a content length; longer ones are beyond any limit, and int() has one of its own
 
@@ -35,6 +41,7 @@ class Edge:
         self,
         app: ASGIApp,
         *,
+        hot: HotRoutes,
         metrics: Metrics,
         max_body_bytes: int,
         max_held_bytes: int,
@@ -42,6 +49,7 @@ class Edge:
         on_error: Callable[[Request, Exception], Awaitable[Response]],
     ) -> None:
         self._app = app
+        self._hot = hot
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_held_bytes = max_held_bytes
@@ -53,15 +61,15 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        request_id = _request_id(headers.get(REQUEST_ID))
+        headers = dict(reversed(scope["headers"]))  # of two the first counts
+        request_id = _request_id(headers.get(_ID_HEADER))
         started, read = False, 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                message["headers"] = [*message["headers"], (_ID_HEADER, request_id)]
             await send(message)
 
         def hold(size: int) -> None:
@@ -73,9 +81,16 @@ class Edge:
             read += size
             self._held += size
 
-        announced = headers.get("content-length", "0")
+        hot = self._hot.find(scope["method"], scope["path"])
+        endpoint = hot[0].path if hot else None
         try:
-            await self._app(scope, self._bounded(receive, announced, hold), send_with_id)
+            deadline = self._deadline(scope, headers.get(_TIMEOUT_HEADER))
+            bounded = self._bounded(receive, headers.get(b"content-length", b"0"), hold, deadline)
+            if hot:
+                route, parameters = hot
+                await route.answer(parameters, scope, bounded, send_with_id)
+            else:
+                await self._app(scope, bounded, send_with_id)
         except (Exception, asyncio.CancelledError) as error:
             # Only the server's end cancels a request.
             cause = ShuttingDown() if isinstance(error, asyncio.CancelledError) else error
@@ -84,36 +99,55 @@ class Edge:
                 await answer(scope, receive, send_with_id)
         finally:
             self._held -= read
-            endpoint = getattr(scope.get("route"), "path", "unmatched")
+            endpoint = endpoint or getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(endpoint, scope.get(OUTCOME, "ok")).inc()
 
-    def _bounded(self, receive: Receive, announced: str, hold: Callable[[int], None]) -> Receive:
+    def _deadline(self, scope: Scope, given: bytes | None) -> float:
+        """When the body must be there, by the loop's clock; a client's own is for all its request.
+
+        Raises:
+            ParameterRefused: the client's is no time.
+        """
+        now = asyncio.get_running_loop().time()
+        if given is None:
+            return now + self._deadline_s
+        if not _ACCEPTED_TIMEOUT.fullmatch(given) or not float(given):
+            raise ParameterRefused(TIMEOUT_MS, "not a number of milliseconds above 0")
+        deadline: float = now + min(self._deadline_s, float(given) / 1000)
+        scope[DEADLINE] = deadline
+        return deadline
+
+    def _bounded(
+        self, receive: Receive, announced: bytes, hold: Callable[[int], None], deadline: float
+    ) -> Receive:
         """The same messages until the body has, or says it will have, too many bytes, or is late.
 
         After the body there is no hurry: what comes then is the client's end.
         """
-        too_large = announced.isdecimal() and (
+        too_large = announced.isdigit() and (
             len(announced) > _DIGITS or int(announced) > self._max_body_bytes
         )
-        deadline = asyncio.get_running_loop().time() + self._deadline_s
         complete = False
 
         async def bounded() -> Message:
             nonlocal complete
             if too_large:
                 raise BodyTooLarge(self._max_body_bytes)
-            try:
-                async with asyncio.timeout_at(None if complete else deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise BodyLate from None
-            complete = not message.get("more_body", False)
+            if complete:
+                message = await receive()
+            else:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        message = await receive()
+                except TimeoutError:
+                    raise BodyLate from None
+                complete = not message.get("more_body", False)
             hold(len(message.get("body", b"")))
             return message
 
         return bounded
 
 
-def _request_id(given: str | None) -> str:
+def _request_id(given: bytes | None) -> bytes:
     """The client's own id where it is harmless to repeat, else a new one."""
-    return given if given and _ACCEPTED_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if given and _ACCEPTED_ID.fullmatch(given) else uuid.uuid4().hex.encode()

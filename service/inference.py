@@ -21,29 +21,33 @@ Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 
-def infer(model: Model, batch: list[Pixels]) -> list[Finding | InferenceFailed]:
-    """One run of the model over a batch of (C, H, W) images; the batcher's runner.
+def infer(model: Model, chunks: list[Pixels]) -> list[Finding | InferenceFailed]:
+    """One run of the model over chunks of (n, C, H, W) images; the batcher's runner.
 
     An image that is answered with NaN or infinity, from which no verdict may be drawn, fails alone.
 
     Raises:
         SessionError: the runtime failed.
     """
+    batch = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
     needed = contract.LOGITS if model.head is None else contract.OUTPUTS
-    outputs = model.session.run(contract.INPUT, np.stack(batch), needed)
-    finite = np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in outputs.values()])
-    usable = {name: np.where(finite[:, None], outputs[name], 0.0) for name in needed}
-    logits = Logits(*(usable[name] for name in contract.LOGITS))
-    features = None
-    if model.head is not None:
-        features = Features(*(usable[name] for name in contract.FEATURES))
-    if not finite.all():
+    outputs = model.session.run(contract.INPUT, batch, needed)
+    finite = np.isfinite(np.concatenate([outputs[name] for name in needed], axis=1)).all(axis=1)
+    whole = bool(finite.all())
+    if not whole:
         count = len(batch) - int(finite.sum())
         log.error("%s answered %d images with values that are not finite", model.name, count)
+        outputs = {name: np.where(finite[:, None], outputs[name], 0.0) for name in needed}
+    logits = Logits(*(outputs[name] for name in contract.LOGITS))
+    features = None
+    if model.head is not None:
+        features = Features(*(outputs[name] for name in contract.FEATURES))
     findings = decide(logits, _measure(model), features)
+    if whole:
+        return [*findings]
     return [
-        finding if whole else InferenceFailed()
-        for finding, whole in zip(findings, finite.tolist(), strict=True)
+        finding if usable else InferenceFailed()
+        for finding, usable in zip(findings, finite.tolist(), strict=True)
     ]
 
 

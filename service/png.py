@@ -111,6 +111,11 @@ def parse(data: bytes) -> Png:
     )
 
 
+def announced_pixels(data: bytes) -> int:
+    """Pixels by the header, which is where a PNG must have it; nothing is checked."""
+    return int.from_bytes(data[16:20]) * int.from_bytes(data[20:24])
+
+
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Kind and bytes of each chunk, IEND the last; the signature is taken as seen.
 

@@ -60,11 +60,11 @@ class Head:
     output_bias: float
 
 
-def softmax(logits: Floats, temperature: float = 1.0) -> Scores:
-    """Probabilities (N, K) of logits (N, K) / temperature; any finite logits are safe."""
+def softmax(logits: Floats, temperature: float | Floats = 1.0) -> Scores:
+    """Probabilities (..., K) of logits (..., K) / temperature; any finite logits are safe."""
     scaled = logits.astype(np.float64) / temperature
-    shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    shifted = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
 def disbelief(p_robust: Floats, nonrobust_label: Labels) -> Scores:

@@ -10,9 +10,12 @@ from starlette.responses import Response
 
 from service.answers import classification, detection
 from service.connection import while_connected
-from service.errors import ParameterRefused, RequestError
+from service.edge import DEADLINE
+from service.errors import RequestError
+from service.hot import HotRoute, HotRoutes
+from service.lanes import Lane
 from service.openapi import image_body, problem_responses
-from service.pipeline import Examined, Lane, Pipeline
+from service.pipeline import Examined, Pipeline
 from service.policies import Wish
 from service.problems import problem
 from service.schemas import (
@@ -27,20 +30,25 @@ from service.schemas import (
 from service.uploads import read_uploads
 
 
-def router(pipeline: Pipeline, max_images: int) -> APIRouter:
-    """Both endpoints, over one pipeline."""
+def router(pipeline: Pipeline, max_images: int, hot: HotRoutes) -> APIRouter:
+    """Both endpoints, over one pipeline; `hot` answers them, FastAPI describes them."""
     routes = APIRouter(tags=["images"])
     body = image_body(pipeline.catalogue.default.manifest.input)
 
     async def examine(
         request: Request, query: DetectQuery, lane: Lane, write: Callable[[Examined], BaseModel]
     ) -> Response:
-        _refuse_repeated(request)
         rule = pipeline.rule(lane, Wish(query.policy, query.fpr))
+        lane.batcher.check_room(1)  # before the body is waited for
         uploads = await read_uploads(request, max_images)
-        entries = await while_connected(
-            request, pipeline.examine(uploads.images, lane, rule, strict_size=query.strict_size)
+        work = pipeline.examine(
+            uploads.images,
+            lane,
+            rule,
+            strict_size=query.strict_size,
+            deadline=request.scope.get(DEADLINE),
         )
+        entries = await while_connected(request.receive, work)
         if uploads.several:
             written = [_refusal(e) if isinstance(e, RequestError) else write(e) for e in entries]
             return _json(_Results(results=written))
@@ -73,6 +81,8 @@ def router(pipeline: Pipeline, max_images: int) -> APIRouter:
         write = partial(detection, model=lane.model)
         return await examine(request, query, lane, write)
 
+    hot.add(HotRoute("/classify", ClassifyQuery, classify))
+    hot.add(HotRoute("/detect", DetectQuery, detect))
     return routes
 
 
@@ -80,13 +90,6 @@ class _Results(BaseModel):
     """What `Classifications` and `Detections` describe, written without checking it again."""
 
     results: list[SerializeAsAny[BaseModel]]
-
-
-def _refuse_repeated(request: Request) -> None:
-    """Which of two values is meant is not ours to guess: one of them may loosen a check."""
-    for name in request.query_params:
-        if len(request.query_params.getlist(name)) > 1:
-            raise ParameterRefused(name, "given more than once")
 
 
 def _refusal(error: RequestError) -> Refusal:

@@ -79,7 +79,7 @@ def test_a_client_that_hangs_up_is_counted_not_logged(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
     app = create_app(settings_of())
 
     async def scenario() -> None:
@@ -115,3 +115,40 @@ def test_overload_is_answered_with_retry_after(
         response = client.post("/detect", content=NATURAL)
     assert (response.status_code, response.json()["code"]) == (429, "overloaded")
     assert int(response.headers["retry-after"]) >= 1
+
+
+def test_a_client_may_shorten_the_time_of_its_request(
+    toy: ToyFolder, settings_of: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def held(model: Any, batch: Any) -> Any:
+        assert gate.wait(120)
+        return infer(model, batch)
+
+    monkeypatch.setattr("service.lanes.infer", held)
+    with TestClient(create_app(settings_of(deadline_ms=60_000))) as client:
+        answer = client.post("/detect", content=NATURAL, headers={"X-Request-Timeout-Ms": "20"})
+        gate.set()
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline-exceeded")
+
+
+def test_overload_is_told_before_the_body_is_there(app: FastAPI) -> None:
+    """Nobody sends the body here."""
+
+    async def scenario() -> None:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            raise AssertionError("the body was waited for")
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/detect", "headers": []}
+        async with app.router.lifespan_context(app):
+            with app.state.pipeline.lane(None, None).batcher.admit(1024):
+                await app(scope | {"query_string": b""}, receive, send)
+        assert sent[0]["status"] == 429
+
+    asyncio.run(scenario())

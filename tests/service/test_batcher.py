@@ -14,7 +14,7 @@ LONG_S = 120.0  # for machines that are busy with something else
 
 
 class Runner:
-    """Doubles its items; holds each run at `gate` until that is opened."""
+    """Doubles what is in its chunks; holds each run at `gate` until that is opened."""
 
     def __init__(self, *, open: bool = True) -> None:
         self.batches: list[list[int]] = []
@@ -28,8 +28,13 @@ class Runner:
         return [2 * item for item in items]
 
 
-def batcher_of(runner: Callable[[list[int]], Any], **options: Any) -> MicroBatcher[int, int]:
-    return MicroBatcher(runner, **({"max_batch": 4, "max_pending": 100} | options))
+def batcher_of(runner: Callable[[list[int]], Any], **options: Any) -> MicroBatcher[list[int], int]:
+    """Of chunks that are lists; the runner gets what is in them, one list a run."""
+
+    def flat(chunks: list[list[int]]) -> Any:
+        return runner([item for chunk in chunks for item in chunk])
+
+    return MicroBatcher(flat, **({"max_batch": 4, "max_pending": 100} | options))
 
 
 def run(scenario: Awaitable[Any]) -> None:
@@ -43,15 +48,14 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + LONG_S
 
 
-def values(answers: Iterable[Served[int] | InferenceFailed]) -> list[int | None]:
-    """Results in order; None for an item that failed."""
-    return [answer.value if isinstance(answer, Served) else None for answer in answers]
+def values(pieces: Iterable[Served[int]]) -> list[int | None]:
+    """Results in order; None for an image that failed."""
+    return [value if isinstance(value, int) else None for piece in pieces for value in piece.values]
 
 
-def served(answers: Sequence[Served[int] | InferenceFailed]) -> Served[int]:
-    (answer,) = answers
-    assert isinstance(answer, Served)
-    return answer
+def served(pieces: Sequence[Served[int]]) -> Served[int]:
+    (piece,) = pieces
+    return piece
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -67,7 +71,8 @@ def test_results_come_back_in_order_with_their_times() -> None:
         answers = await batcher.submit([3, 1, 2], deadline=soon())
         await batcher.close()
         assert values(answers) == [6, 2, 4]
-        assert all(isinstance(a, Served) and a.queue_s >= 0 and a.run_s > 0 for a in answers)
+        assert served(answers).queue_s >= 0
+        assert served(answers).run_s > 0
         assert sizes == [3]
 
     run(scenario())
@@ -229,7 +234,7 @@ def test_deadline_ends_the_wait_for_what_is_running() -> None:
     run(scenario())
 
 
-def test_abandoned_items_cost_no_run() -> None:
+def test_abandoned_chunks_cost_no_run() -> None:
     async def scenario() -> None:
         runner = Runner(open=False)
         batcher = batcher_of(runner)
@@ -260,7 +265,7 @@ def ended(items: list[int]) -> list[int]:
 
 @pytest.mark.parametrize(
     ("runner", "logged"),
-    [(broken, "no"), (ended, "no"), (lambda items: items[:-1], "1 results for 2 items")],
+    [(broken, "no"), (ended, "no"), (lambda items: items[:-1], "1 results for 2 images")],
 )
 def test_a_failed_batch_fails_alone(
     runner: Callable[[list[int]], list[int]], logged: str, caplog: pytest.LogCaptureFixture
@@ -277,8 +282,8 @@ def test_a_failed_batch_fails_alone(
     assert logged in caplog.text
 
 
-def test_an_item_fails_alone() -> None:
-    """The other items of its batch, and of its client, are answered."""
+def test_an_image_fails_alone() -> None:
+    """The others of its batch, and of its client, are answered."""
 
     async def scenario() -> None:
         batcher = batcher_of(lambda items: [InferenceFailed() if i == 13 else i for i in items])
@@ -297,6 +302,60 @@ def test_a_request_larger_than_a_batch_waits_for_all_of_it() -> None:
             assert values(await batcher.submit([0, 1, 2, 3], deadline=soon())) == [None, 1, 2, 3]
         assert batcher.pending == 0
         await batcher.close()
+
+    run(scenario())
+
+
+def test_chunks_are_not_torn_to_fill_a_batch() -> None:
+    async def scenario() -> None:
+        runner = Runner(open=False)
+        batcher = batcher_of(runner)
+        batcher.start()
+        first = asyncio.create_task(batcher.submit([0], deadline=soon()))
+        await until(lambda: len(runner.batches) == 1)
+        chunks = ([1, 2, 3], [4, 5], [6], [7, 8])
+        rest = [asyncio.create_task(batcher.submit(chunk, deadline=soon())) for chunk in chunks]
+        await asyncio.sleep(0)
+        runner.gate.set()
+        answers = await asyncio.gather(first, *rest)
+        await batcher.close()
+        assert runner.batches == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
+        assert [values(answer) for answer in answers[1:]] == [[2, 4, 6], [8, 10], [12], [14, 16]]
+
+    run(scenario())
+
+
+def test_what_arrives_together_runs_together() -> None:
+    """The thread is told when the loop has worked off what was there, not of the first of it."""
+
+    async def scenario() -> None:
+        runner = Runner()
+        batcher = batcher_of(runner, max_batch=16)
+        batcher.start()
+        await asyncio.gather(*(batcher.submit([i], deadline=soon()) for i in range(16)))
+        await batcher.close()
+        assert runner.batches == [list(range(16))]
+
+    run(scenario())
+
+
+def test_who_could_not_be_answered_in_time_is_not_admitted() -> None:
+    clock = Clock()
+
+    def slow(items: list[int]) -> list[int]:
+        clock.now += 0.5
+        return items
+
+    async def scenario() -> None:
+        batcher = batcher_of(slow, clock=clock)
+        batcher.start()
+        await batcher.submit([1], deadline=soon())
+        with batcher.admit(4, time_left_s=0.1):  # nobody is before it
+            with pytest.raises(Overloaded) as caught:
+                batcher.check_room(1, time_left_s=1.9)
+            batcher.check_room(1, time_left_s=2.1)
+        await batcher.close()
+        assert caught.value.retry_after_s == 2
 
     run(scenario())
 

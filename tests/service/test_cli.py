@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+import uvloop
 
 from service import cli
 from service.settings import Settings
@@ -73,8 +74,11 @@ def test_serve_says_where_and_what_then_answers(server: subprocess.Popen[str]) -
     assert server.stdout.read() == ""
 
 
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_small_answers_are_sent_at_once(host: str) -> None:
+def test_small_answers_are_sent_at_once(
+    host: str, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     """Else each waits for the client's delayed acknowledgement: 40 ms on a kept connection.
 
     That asyncio switches the waiting off hangs on the listening socket's protocol.
@@ -96,7 +100,8 @@ def test_small_answers_are_sent_at_once(host: str) -> None:
             server.close()
         return nodelay
 
-    assert asyncio.run(answers()) != 0
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(answers()) != 0
 
 
 def test_detect_prints_a_table(
@@ -192,7 +197,7 @@ def test_a_failed_run_is_told_for_each_image(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.pipeline.infer", lambda model, batch: [])
+    monkeypatch.setattr("service.lanes.infer", lambda model, batch: [])
     assert cli.main(["detect", str(images["natural"]), *flags]) == 1
     assert "refused    inference-failed: the model could not be run" in capsys.readouterr().out
 

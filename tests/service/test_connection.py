@@ -1,18 +1,12 @@
 """Work ends with the connection."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 
 from service.connection import while_connected
 from service.errors import ClientGone
-
-
-def request_of(receive: Callable[[], Awaitable[dict[str, Any]]]) -> Request:
-    return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
 
 async def silent() -> dict[str, Any]:
@@ -25,7 +19,7 @@ def test_work_is_done_while_the_client_waits() -> None:
         await asyncio.sleep(0)
         return 7
 
-    assert asyncio.run(while_connected(request_of(silent), work())) == 7
+    assert asyncio.run(while_connected(silent, work())) == 7
 
 
 def test_errors_of_the_work_pass() -> None:
@@ -33,7 +27,7 @@ def test_errors_of_the_work_pass() -> None:
         raise ValueError("bad")
 
     with pytest.raises(ValueError, match="bad"):
-        asyncio.run(while_connected(request_of(silent), work()))
+        asyncio.run(while_connected(silent, work()))
 
 
 def test_work_is_cancelled_when_the_client_hangs_up() -> None:
@@ -53,7 +47,7 @@ def test_work_is_cancelled_when_the_client_hangs_up() -> None:
 
     async def scenario() -> None:
         with pytest.raises(ClientGone):
-            await while_connected(request_of(receive), work())
+            await while_connected(receive, work())
         await asyncio.sleep(0)
 
     asyncio.run(scenario())

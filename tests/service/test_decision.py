@@ -129,7 +129,7 @@ def test_top_k_is_likeliest_first_and_stable() -> None:
 def test_probabilities_and_scores_stay_in_range(logits: Logits) -> None:
     for finding in decide(logits, Measure()):
         assert 0.0 <= finding.score <= 1.0
-        assert finding.probabilities.sum() == pytest.approx(1.0)
+        assert finding.probabilities.sum(axis=1) == pytest.approx(1.0)
         for guess in (finding.standard, finding.robust, finding.nonrobust, finding.corrected):
             assert 0.0 < guess.probability <= 1.0
 

@@ -12,9 +12,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.edge import Edge
+from service.edge import DEADLINE, TIMEOUT_MS, Edge
+from service.hot import HotRoutes
 from service.metrics import Metrics
 from service.problems import OUTCOME
+from tests.service.toy import NATURAL
 
 Message = MutableMapping[str, Any]
 
@@ -34,6 +36,10 @@ async def break_off(scope: Scope, receive: Receive, send: Send) -> None:
     raise RuntimeError("too late")
 
 
+def scope_of(headers: list[tuple[bytes, bytes]]) -> Scope:
+    return {"type": "http", "method": "POST", "path": "/", "headers": headers}
+
+
 def call(app: ASGIApp, chunks: list[bytes], headers: dict[str, str]) -> list[Message]:
     """Messages that the client would get for a body sent in chunks."""
     sent: list[Message] = []
@@ -49,13 +55,16 @@ def call(app: ASGIApp, chunks: list[bytes], headers: dict[str, str]) -> list[Mes
         sent.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(edge_of(app)({"type": "http", "method": "POST", "headers": raw}, receive, send))
+    asyncio.run(
+        edge_of(app)({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive, send)
+    )
     return sent
 
 
 def edge_of(app: ASGIApp, *, deadline_s: float = 60.0, metrics: Metrics | None = None) -> Edge:
     return Edge(
         app,
+        hot=HotRoutes(),
         metrics=metrics or Metrics(CollectorRegistry()),
         max_body_bytes=10,
         max_held_bytes=12,
@@ -78,7 +87,9 @@ class Client:
         async def send(message: Message) -> None:
             self.sent.append(message)
 
-        await edge({"type": "http", "method": "POST", "headers": []}, self._queue.get, send)
+        await edge(
+            {"type": "http", "method": "POST", "path": "/", "headers": []}, self._queue.get, send
+        )
         return bytes(self.sent[1]["body"])
 
 
@@ -197,3 +208,27 @@ def test_other_ids_are_replaced(client: TestClient, given: str) -> None:
 def test_every_request_has_an_id_of_its_own(client: TestClient) -> None:
     ids = {client.get("/nowhere").headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "1e9", "", "1" * 10])
+def test_a_timeout_that_is_none_is_refused(client: TestClient, given: str) -> None:
+    answer = client.post("/detect", content=NATURAL, headers={TIMEOUT_MS: given})
+    assert answer.status_code == 422
+    assert TIMEOUT_MS in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("250", 0.25), ("0.5", 0.0005), ("999999999", 60.0)]
+)
+def test_a_client_may_shorten_its_time(given: str, seconds: float) -> None:
+    async def scenario() -> None:
+        scope = scope_of([(b"x-request-timeout-ms", given.encode())])
+        seen: list[float] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope[DEADLINE] - asyncio.get_running_loop().time())
+
+        await edge_of(app)(scope, asyncio.Queue[Message]().get, asyncio.Queue[Message]().put)
+        assert seen == [pytest.approx(seconds, abs=0.2)]
+
+    asyncio.run(scenario())

@@ -18,10 +18,10 @@ IMAGE = np.divide(pixels(1, 1, 1)[None], 255, dtype=np.float32)
 
 
 def test_infer_uses_the_temperatures_of_the_manifest(toy: ToyFolder) -> None:
-    (plain,) = infer(load_model(toy.path, provider="cpu", threads=1), [IMAGE])
+    (plain,) = infer(load_model(toy.path, provider="cpu", threads=1), [IMAGE[None]])
     toy.changes["decision"] = {"temperatures": {"standard": 10.0}}
     toy.write()
-    (soft,) = infer(load_model(toy.path, provider="cpu", threads=1), [IMAGE])
+    (soft,) = infer(load_model(toy.path, provider="cpu", threads=1), [IMAGE[None]])
     assert isinstance(plain, Finding)
     assert isinstance(soft, Finding)
     assert soft.standard.label == plain.standard.label
@@ -59,7 +59,7 @@ def test_features_are_asked_for_only_where_the_head_needs_them(
     bright[0, 3, 0] = 0.5
     for model, outputs in ((plain, LOGITS), (headed, OUTPUTS)):
         asked = asked_of(model, monkeypatch)
-        findings = infer(model, [IMAGE, bright])
+        findings = infer(model, [IMAGE[None], bright[None]])
         assert asked == [outputs]
     dark, seen = findings
     assert isinstance(dark, Finding)
@@ -71,7 +71,7 @@ def test_features_are_asked_for_only_where_the_head_needs_them(
 def test_infer_uses_the_mixture_of_the_manifest(toy: ToyFolder) -> None:
     toy.changes["decision"] = {"mixture": {"weight": 0.7, "scale": 2.0, "power": 1.5}}
     toy.write()
-    (finding,) = infer(load_model(toy.path, provider="cpu", threads=1), [IMAGE])
+    (finding,) = infer(load_model(toy.path, provider="cpu", threads=1), [IMAGE[None]])
     assert isinstance(finding, Finding)
     assert finding.mixed is not None
     answers = toy_answers(IMAGE[None])

@@ -93,7 +93,7 @@ def test_overload_is_refused_before_decoding(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
 
     async def scenario() -> None:
         pipeline = pipeline_of(settings_of, max_pending=2, max_images=2)
@@ -119,7 +119,7 @@ def test_deadline_is_a_setting(
         assert gate.wait(120)
         return infer(model, batch)
 
-    monkeypatch.setattr("service.pipeline.infer", held)
+    monkeypatch.setattr("service.lanes.infer", held)
 
     async def scenario() -> None:
         pipeline = pipeline_of(settings_of, deadline_ms=20)
@@ -145,6 +145,7 @@ def test_the_deadline_covers_decoding_and_the_wait_for_a_decoder(
         return prepare(upload, *rest, **more)
 
     monkeypatch.setattr("service.pipeline.prepare", held)
+    monkeypatch.setattr("service.pipeline.is_light", lambda upload: False)
 
     async def scenario() -> None:
         pipeline = pipeline_of(settings_of, deadline_ms=200, decode_threads=1)
@@ -172,6 +173,7 @@ def test_times_are_parted(
         return prepare(upload, *rest, **more)
 
     monkeypatch.setattr("service.pipeline.prepare", slow)
+    monkeypatch.setattr("service.pipeline.is_light", lambda upload: False)
 
     async def scenario() -> None:
         pipeline = pipeline_of(settings_of, decode_threads=1)
@@ -230,6 +232,52 @@ def test_images_under_other_policies_share_a_run(toy: ToyFolder, settings_of: Ma
         assert (first.judgement.verdict, second.judgement.verdict) == ("corrected", "reject")
         assert first.finding.score == second.finding.score
         assert first.run_s == second.run_s
+
+    asyncio.run(scenario())
+
+
+def test_a_few_small_images_are_decoded_without_a_thread(
+    toy: ToyFolder, settings_of: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def watched(upload: Upload, *rest: Any, **more: Any) -> Any:
+        threads.append(threading.current_thread().name.split("_")[0])
+        return prepare(upload, *rest, **more)
+
+    monkeypatch.setattr("service.pipeline.prepare", watched)
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of)
+        await pipeline.start()
+        large = encode(np.zeros((400, 400), np.uint8))
+        for images in ([NATURAL] * 2, [large], [NATURAL] * 9):
+            await examine(pipeline, *images)
+        await pipeline.close()
+
+    asyncio.run(scenario())
+    assert threads == ["MainThread"] * 2 + ["decoder"] * 10
+
+
+def test_a_tensor_is_examined_as_its_images_are(toy: ToyFolder, settings_of: MakeSettings) -> None:
+    """Also where it is larger than a batch."""
+
+    async def scenario() -> None:
+        pipeline = pipeline_of(settings_of, max_batch=2)
+        await pipeline.start()
+        uploads = await examine(pipeline, NATURAL, ATTACKED, NATURAL)
+        images = [pixels(1, 1, 1), pixels(2, 1, 2), pixels(1, 1, 1)]
+        tensor = np.divide(np.stack(images)[:, None], 255, dtype=np.float32)
+        lane = pipeline.lane(None, None)
+        entries = await pipeline.examine_tensor(tensor, lane, pipeline.rule(lane, Wish()))
+        await pipeline.close()
+        assert len(entries) == 3
+        for one, other in zip(entries, uploads, strict=True):
+            assert isinstance(one, Examined)
+            assert isinstance(other, Examined)
+            assert one.judgement == other.judgement
+            assert one.finding.score == other.finding.score
+            assert not one.resized
 
     asyncio.run(scenario())
 

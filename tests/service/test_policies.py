@@ -27,7 +27,7 @@ def found(standard: int, robust: int, nonrobust: int, score: float) -> Finding:
         score=score,
         corrected=Guess(robust, 0.8) if differ else Guess(standard, 0.9),
         mixed=None,
-        probabilities=np.full(3, 1 / 3),
+        probabilities=np.full((3, 3), 1 / 3),
     )
 
 
