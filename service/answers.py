@@ -59,6 +59,7 @@ def loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
         threads=session.threads,
         created=manifest.created.isoformat(),
         description=manifest.description,
+        precision=manifest.precision,
         input=manifest.input,
         labels=manifest.labels,
         threat_model=manifest.threat_model,

@@ -141,7 +141,7 @@ def folders(directory: Path) -> list[Path]:
 
 
 def load_model(folder: Path, *, provider: Provider, threads: int | None = None) -> Model:
-    """Verify one folder and make it ready to run.
+    """Verify one folder and make it ready to run; an int8 network runs on the CPU.
 
     Raises:
         ModelRefused: with the first reason found.
@@ -150,6 +150,12 @@ def load_model(folder: Path, *, provider: Provider, threads: int | None = None) 
     manifest = read_manifest(folder)
     if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
         raise ModelRefused(folder, f"it says it is {manifest.name}/{manifest.version}")
+    if manifest.precision == "int8":
+        if provider == "cuda":
+            raise ModelRefused(
+                folder, "its network is int8, which is for the CPU", "ask for auto or cpu"
+            )
+        provider = "cpu"
     files = _verified_files(folder, manifest)
     golden = _read_golden(folder, manifest, files[contract.GOLDEN_FILE])
     head = None
