@@ -10,10 +10,11 @@ import onnx
 import pytest
 
 from service import manifest as contract
+from service import repository
 from service.errors import ModelRefused, ModelUnknown, SettingsRefused
 from service.manifest import DecisionSpec
 from service.repository import Catalogue, folders, load_catalogue, load_model
-from service.session import CPU
+from service.session import CPU, Provider, Session
 from tests.service.toy import ToyFolder, toy_answers, toy_head, toy_network
 
 IMAGE = np.random.default_rng(5).random((3, 1, 4, 4), np.float32)
@@ -43,6 +44,27 @@ def test_valid_folder_is_loaded(toy: ToyFolder) -> None:
     assert (model.name, model.version) == ("toy", 1)
     assert model.manifest == toy.manifest()
     assert model.session.provider == CPU
+
+
+def test_an_int8_network_runs_on_the_cpu_whatever_auto_would_take(
+    toy: ToyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    honest = repository.Session
+
+    def watched(model: bytes, *, provider: Provider, threads: int | None) -> Session:
+        asked.append(provider)
+        return honest(model, provider=provider, threads=threads)
+
+    monkeypatch.setattr(repository, "Session", watched)
+    load_model(toy.path, provider="auto", threads=1)
+    toy.changes["precision"] = "int8"
+    toy.write()
+    assert load_model(toy.path, provider="auto", threads=1).manifest.precision == "int8"
+    assert asked == ["auto", "cpu"]
+    with pytest.raises(ModelRefused, match="int8, which is for the CPU") as refused:
+        load_model(toy.path, provider="cuda", threads=1)
+    assert refused.value.hint == "ask for auto or cpu"
 
 
 def flip_model(toy: ToyFolder) -> None:

@@ -107,6 +107,10 @@ def test_the_manifest_keeps_the_rounded_figures_and_true_hashes(folder: Path) ->
         assert sha256_file(folder / name) == entry.sha256
 
 
+def test_graphs_name_the_contracts_outputs() -> None:
+    assert graph.OUTPUTS == OUTPUTS
+
+
 def test_each_encoder_stands_in_the_graph_once(folder: Path) -> None:
     convolutions = {
         name: sum(node.op_type == "Conv" for node in onnx.load(folder / name).graph.node)
