@@ -10,7 +10,6 @@ import onnx
 import pytest
 
 from service import manifest as contract
-from service import repository
 from service.errors import ModelRefused, ModelUnknown, SettingsRefused
 from service.manifest import DecisionSpec
 from service.repository import Catalogue, folders, load_catalogue, load_model
@@ -50,13 +49,12 @@ def test_an_int8_network_runs_on_the_cpu_whatever_auto_would_take(
     toy: ToyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    honest = repository.Session
 
     def watched(model: bytes, *, provider: Provider, threads: int | None) -> Session:
         asked.append(provider)
-        return honest(model, provider=provider, threads=threads)
+        return Session(model, provider=provider, threads=threads)
 
-    monkeypatch.setattr(repository, "Session", watched)
+    monkeypatch.setattr("service.repository.Session", watched)
     load_model(toy.path, provider="auto", threads=1)
     toy.changes["precision"] = "int8"
     toy.write()

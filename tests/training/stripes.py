@@ -1,4 +1,4 @@
-"""A small network that tells upright from lying stripes, and splits of such images to measure it on.
+"""A small network that tells upright from lying stripes, and splits of such images to measure it.
 
 Trained here in a second: an untrained one names the same class everywhere, and then there is
 nothing that an int8 network could get wrong.
@@ -47,7 +47,7 @@ def trained() -> Checkpoint:
     for _ in range(_STEPS):
         optimizer.zero_grad()
         logits = model(to_float(batch.pixels))
-        sum(cross_entropy(way, batch.label) for way in logits).backward()
+        torch.stack([cross_entropy(way, batch.label) for way in logits]).sum().backward()
         optimizer.step()
     weights = dict(model.eval().state_dict())
     header = examinee.header(from_dict(values), shape, CLASSES, weights_digest(weights))

@@ -17,9 +17,7 @@ ONE, TWO = [3.0, 0.0], [0.0, 3.0]
 # The third image raises an alarm.
 NATURAL = observed([0, 0, 1, 1], [ONE, ONE, TWO, TWO], nonrobust=[ONE, ONE, ONE, TWO])
 # All but the last succeed, and of these the first two are flagged.
-ATTACKED = observed(
-    [0, 0, 0, 0], [TWO, TWO, TWO, ONE], [ONE, ONE, TWO, ONE], [TWO, TWO, TWO, ONE]
-)
+ATTACKED = observed([0, 0, 0, 0], [TWO, TWO, TWO, ONE], [ONE, ONE, TWO, ONE], [TWO, TWO, TWO, ONE])
 
 
 def test_agreement_is_by_way_and_of_the_flag() -> None:

@@ -24,6 +24,7 @@ from training.calibration_document import Basis
 from training.checkpoint import Checkpoint
 from training.cli import main
 from training.config import ConfigError
+from training.data import to_float
 from training.decided import Decided
 from training.export import ExportError
 from training.quantise import Quantise, Quantised, Subjects
@@ -150,9 +151,7 @@ def test_what_was_measured_is_what_the_runtime_says(
     path = quantise.write(quantised, tmp_path)
     document = json.loads(path.read_text())
     test = stripes.images(300, 3)
-    answers = runtime.run(
-        tmp_path / int8_document.NETWORK_FILE, test.pixels.numpy().astype(np.float32) / 255
-    )
+    answers = runtime.run(tmp_path / int8_document.NETWORK_FILE, to_float(test.pixels).numpy())
     right = (answers["logits_robust"].argmax(1) == test.label.numpy()).mean()
     figures = document["figures"]
     assert figures["int8"]["accuracy_robust_natural"]["value"] == pytest.approx(right)

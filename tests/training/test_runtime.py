@@ -12,7 +12,7 @@ from training import runtime
 
 def network(path: Path, factor: float) -> Path:
     """One output, the images times a factor."""
-    shape = ["N", 2]
+    shape: list[str | int | None] = ["N", 2]
     constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
     graph = helper.make_graph(
         [helper.make_node("Mul", ["pixels", "factor"], ["product"])],
@@ -40,7 +40,7 @@ def test_every_file_is_timed_by_its_own_clock(
     """Each turn the fast network, then the slow one; the first turn warms up, one was disturbed."""
     taken = [9.0, 9.0, 1.0, 4.0, 1.0, 4.0, 1000.0, 4.0]
     clock = iter([moment for seconds in taken for moment in (0.0, seconds)])
-    monkeypatch.setattr(runtime.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr("training.runtime.time.process_time", lambda: next(clock))
     paths = {name: network(tmp_path / f"{name}.onnx", 2.0) for name in ("fast", "slow")}
     found = runtime.images_per_second(paths, np.ones((8, 2), np.float32), rounds=3)
     assert found == {"fast": 32.0, "slow": 8.0}  # four runs a turn
