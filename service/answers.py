@@ -11,10 +11,13 @@ from service.repository import Catalogue, Model
 from service.schemas import (
     Classification,
     Detection,
+    Label,
     LabelProbability,
     LoadedModel,
+    ModelFacts,
     ModelName,
     Timings,
+    Verdict,
     Ways,
 )
 
@@ -48,24 +51,50 @@ def detection(examined: Examined, model: Model) -> Detection:
     )
 
 
+def verdict(examined: Examined, model: Model) -> Verdict:
+    """The answer for one image, whatever the endpoint, where only verdicts are told."""
+    finding, judgement = examined.finding, examined.judgement
+    use = {
+        "accept": finding.mixed or finding.corrected,
+        "corrected": finding.robust,
+        "reject": None,
+    }[judgement.verdict]
+    return Verdict(
+        model=model_name(model),
+        policy=judgement.rule.policy,
+        verdict=judgement.verdict,
+        use=Label(label=use.label, class_name=model.manifest.labels[use.label]) if use else None,
+        resized=examined.resized,
+    )
+
+
 def loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
     """A model's entry in `/models`."""
+    return LoadedModel(**_facts(model, catalogue), decision=model.manifest.decision)
+
+
+def listed_model(model: Model, catalogue: Catalogue) -> ModelFacts:
+    """The same, where only verdicts are told."""
+    return ModelFacts(**_facts(model, catalogue))
+
+
+def _facts(model: Model, catalogue: Catalogue) -> dict[str, Any]:
+    """The fields of `ModelFacts`."""
     manifest, session = model.manifest, model.session
-    return LoadedModel(
-        name=model.name,
-        version=model.version,
-        default=model is catalogue.default,
-        provider=session.provider,
-        threads=session.threads,
-        created=manifest.created.isoformat(),
-        description=manifest.description,
-        precision=manifest.precision,
-        input=manifest.input,
-        labels=manifest.labels,
-        threat_model=manifest.threat_model,
-        decision=manifest.decision,
-        evaluation=manifest.evaluation,
-    )
+    return {
+        "name": model.name,
+        "version": model.version,
+        "default": model is catalogue.default,
+        "provider": session.provider,
+        "threads": session.threads,
+        "created": manifest.created.isoformat(),
+        "description": manifest.description,
+        "precision": manifest.precision,
+        "input": manifest.input,
+        "labels": manifest.labels,
+        "threat_model": manifest.threat_model,
+        "evaluation": manifest.evaluation,
+    }
 
 
 def model_name(model: Model) -> ModelName:

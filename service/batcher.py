@@ -1,11 +1,12 @@
 """Many small requests, few large runs: a queue, a thread that runs batches, a bound on both.
 
 What is submitted is a chunk: the images of one request, or as many of them as fit a run. The thread
-takes the chunks that are waiting (up to `max_batch` images, once the oldest waited `max_delay_s`),
-runs them, and meanwhile the next batch gathers. It is woken when the event loop has worked off what
-had arrived, so that requests that came together run together and one that came alone waits for
-nobody. Chunks whose client has gone, or whose deadline has passed, are dropped before they cost a
-run. An image fails alone where the runner says so, with its whole batch where the runner raises.
+takes the chunks that are waiting (up to `max_batch` images), runs them, and meanwhile the next
+batch gathers. It is woken when the event loop has worked off what had arrived, so that requests
+that came together run together. Where they come in company, the oldest waits up to `max_delay_s`
+for a fuller batch; where the last run had a single chunk, nobody waits for others. Chunks whose
+client has gone, or whose deadline has passed, are dropped before they cost a run. An image fails
+alone where the runner says so, with its whole batch where the runner raises.
 Knows neither images nor the runtime: a chunk is anything with a length that can be sliced, the
 runner any function of a list of them.
 
@@ -100,6 +101,7 @@ class MicroBatcher(Generic[Chunk, Result]):
         self._waiting: deque[_Ticket[Chunk, Result]] = deque()
         self._open = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._in_company = False  # the last run had several chunks; touched by the thread only
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
 
     @property
@@ -207,7 +209,9 @@ class MicroBatcher(Generic[Chunk, Result]):
                         return []
                     self._wake.wait()
                     continue
-                left = self._waiting[0].arrived + self._max_delay_s - self._clock()
+                in_company = self._in_company or len(self._waiting) > 1
+                delay_s = self._max_delay_s if in_company else 0.0
+                left = self._waiting[0].arrived + delay_s - self._clock()
                 batch = self._fitting()
                 if left <= 0 or len(batch) < len(self._waiting) or not self._open:
                     break
@@ -216,6 +220,7 @@ class MicroBatcher(Generic[Chunk, Result]):
                 self._wake.wait(left)
             for _ in batch:
                 self._waiting.popleft()
+            self._in_company = len(batch) > 1
             return batch
 
     def _fitting(self) -> list[_Ticket[Chunk, Result]]:

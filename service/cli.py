@@ -11,7 +11,7 @@ import logging
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from math import nan
@@ -43,6 +43,7 @@ from service.errors import (
 )
 from service.images import Limits, Upload
 from service.lanes import Lane
+from service.logs import STDERR, hold_standard_streams, logging_to, style_of
 from service.manifest import Policy
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -76,26 +77,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(flags: dict[str, Any]) -> int:
     """Load, listen, answer until a signal comes."""
+    hold_standard_streams()
     settings = load_settings(flags)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the lines below say it better
-    with _listener(settings.host, settings.port) as listener:
-        app = create_app(settings)
+    style = style_of(settings.log_format, STDERR)
+    with (
+        logging_to(STDERR, level=settings.log_level, style=style) as sink,
+        _listener(settings.host, settings.port) as listener,
+    ):
+        app = create_app(settings, sink)
         catalogue: Catalogue = app.state.pipeline.catalogue
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"parallax {__version__} on http://{shown}:{port} (documentation at /docs)")
+        lines = [f"parallax {__version__} on http://{shown}:{port} (documentation at /docs)"]
         for model in catalogue:
             default = ", default" if model is catalogue.default else ""
-            print(f"  model {described(model)}{default}")
-        sys.stdout.flush()
+            lines.append(f"  model {described(model)}{default}")
+        with suppress(OSError):  # nobody may be reading; that is no reason not to serve
+            print("\n".join(lines), flush=True)
         config = uvicorn.Config(
             app,  # on uvloop and httptools, which uvicorn takes where they are installed
             ws="none",
             log_config=None,
-            access_log=settings.access_log,
+            access_log=False,  # ours says more, and nothing that a client wrote
             server_header=False,
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=settings.grace_s,

@@ -218,9 +218,7 @@ def test_the_calibration_is_the_shipped_models() -> None:
     assert f"{realised} % of the 10,000 test images are flagged and {flagged} % of succ" in told
 
 
-@pytest.mark.parametrize(
-    "report", ["mnist.md", "mnist-calibration.md", "mnist-shift.md", "int8.md"]
-)
+@pytest.mark.parametrize("report", ["mnist", "mnist-calibration", "mnist-shift", "int8"])
 def test_a_report_of_the_shipped_model_is_about_its_weights(report: str) -> None:
     weights = shipped()["provenance"]["data_hashes"]["weights"]
     assert f"weights `{weights[:12]}`" in (ROOT / "docs" / f"{report}.md").read_text()

@@ -118,21 +118,36 @@ class Clock:
 
 
 def test_delay_waits_for_a_fuller_batch() -> None:
+    """Where others came before: the one that comes alone does not know that it is."""
+
     async def scenario() -> None:
         runner, clock = Runner(), Clock()
-        batcher = batcher_of(runner, max_delay_s=0.02, clock=clock)
+        batcher = batcher_of(runner, max_delay_s=0.02, max_batch=2, clock=clock)
         batcher.start()
+        await asyncio.gather(*(batcher.submit([i], deadline=soon()) for i in (8, 9)))
         first = asyncio.create_task(batcher.submit([0], deadline=soon()))
         await asyncio.sleep(0.05)  # the thread looks at its clock: no time has passed
-        second = asyncio.create_task(batcher.submit([1], deadline=soon()))
-        await asyncio.sleep(0)
-        assert runner.batches == []
+        assert runner.batches == [[8, 9]]
         clock.now = 0.02
+        second = asyncio.create_task(batcher.submit([1], deadline=soon()))
         answer = served(await first)
         await second
         await batcher.close()
-        assert runner.batches == [[0, 1]]
+        assert runner.batches == [[8, 9], [0, 1]]
         assert answer.queue_s == 0.02
+
+    run(scenario())
+
+
+def test_who_comes_alone_does_not_wait() -> None:
+    async def scenario() -> None:
+        runner = Runner()
+        batcher = batcher_of(runner, max_delay_s=LONG_S, clock=Clock())
+        batcher.start()
+        for i in range(3):
+            await batcher.submit([i], deadline=soon())
+        await batcher.close()
+        assert runner.batches == [[0], [1], [2]]
 
     run(scenario())
 

@@ -167,6 +167,7 @@ def test_start_errors_are_a_line_a_hint_and_a_status(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("service.session.cuda_missing", lambda: "there is no driver")
+    monkeypatch.setenv("PARALLAX_LOG_LEVEL", "error")  # which goes where the errors go
     bad = ToyFolder(toy.root.parent / "bad").write()
     (bad.path / "model.onnx").write_bytes(b"other")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -180,6 +181,7 @@ def test_start_errors_are_a_line_a_hint_and_a_status(
             (["serve", "--port", "0", "--models", str(bad.root)], 3, "model.onnx has sha256"),
             (["serve", "--port", "0", *flags, "--provider", "cuda"], 4, "there is no driver"),
             (["serve", "--port", "0", *flags, "--default-model", "x"], 2, "'x' is not loaded"),
+            (["serve", "--port", "0", *flags, "--api-keys", __file__], 7, "refused: line 1"),
             (["detect", "nowhere.png", *flags], 1, "cannot read nowhere.png"),
             (["detect", __file__, "--model", "x", *flags], 2, "model 'x' is not loaded"),
             (["models", "--models", "nowhere"], 3, "no such directory"),
