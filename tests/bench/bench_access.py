@@ -15,11 +15,11 @@ from typing import Any, cast
 
 from service.access import VISITOR, Gate, Visitor
 from service.app import create_app
+from service.catalogue import Model
 from service.keys import Keys
 from service.log_sink import LogSink
 from service.pipeline import Examined
 from service.rate_limit import TokenBuckets
-from service.repository import Model
 from service.request_log import RequestLog, note_examined
 from service.settings import Settings
 
@@ -54,7 +54,7 @@ def least(call: Callable[[], object], after: Callable[[], object] = bool) -> flo
 async def request_cost() -> float:
     """CPU microseconds of `POST /detect` of one PNG through the whole app, without a socket."""
     app = create_app(Settings(models=_ROOT / "models", provider="cpu", threads=1))
-    body = (_ROOT / "models/mnist/2/samples/natural/00002.png").read_bytes()
+    body = (_ROOT / "models/mnist/3/samples/natural/00002.png").read_bytes()
     head = {
         "type": "http",
         "method": "POST",
