@@ -218,6 +218,14 @@ def test_the_calibration_is_the_shipped_models() -> None:
     assert f"{realised} % of the 10,000 test images are flagged and {flagged} % of succ" in told
 
 
+@pytest.mark.parametrize(
+    "place", [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("tests/bench/**/*.py")]
+)
+def test_a_model_that_is_named_is_there(place: Path) -> None:
+    named = set(re.findall(r"models/(mnist/\d+)", place.read_text()))
+    assert [model for model in named if not (ROOT / "models" / model).is_dir()] == []
+
+
 @pytest.mark.parametrize("report", ["mnist", "mnist-calibration", "mnist-shift", "int8"])
 def test_a_report_of_the_shipped_model_is_about_its_weights(report: str) -> None:
     weights = shipped()["provenance"]["data_hashes"]["weights"]
