@@ -102,6 +102,7 @@ def _facts(model: Model, catalogue: Catalogue) -> dict[str, Any]:
         "threads": session.threads,
         "created": manifest.created.isoformat(),
         "description": manifest.description,
+        "precision": manifest.precision,
         "input": manifest.input,
         "labels": manifest.labels,
         "threat_model": manifest.threat_model,

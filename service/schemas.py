@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.manifest import DecisionSpec, Evaluation, InputSpec, Policy, ThreatModel
+from service.manifest import DecisionSpec, Evaluation, InputSpec, Policy, Precision, ThreatModel
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
@@ -191,6 +191,7 @@ class ModelFacts(BaseModel):
     threads: int
     created: str
     description: str
+    precision: Precision
     input: InputSpec
     labels: tuple[str, ...]
     threat_model: ThreatModel

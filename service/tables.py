@@ -16,7 +16,7 @@ def described(model: Model) -> str:
     threat = model.manifest.threat_model
     return (
         f"{model.name} version {model.version}: {len(model.manifest.labels)} classes, "
-        f"{shape} (CxHxW), {threat.norm} {threat.eps}, "
+        f"{shape} (CxHxW), {threat.norm} {threat.eps}, {model.manifest.precision}, "
         f"{model.session.provider}, threads {model.session.threads}"
     )
 
