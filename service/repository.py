@@ -93,9 +93,9 @@ class Loader:
         try:
             _check(folder, manifest, session, golden)
         except (ModelRefused, SessionError) as error:
-            if not session.from_cache:
+            if kept is None or not session.from_cache:
                 raise
-            log.warning("the optimised network of %s is not used: %s", folder, error)
+            kept.discard(error)
             session = self._open(network, None)
             _check(folder, manifest, session, golden)
         if self.max_batch:

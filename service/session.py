@@ -224,7 +224,7 @@ def _kept(model: bytes, threads: int, kept: KeptGraph) -> ort.InferenceSession |
     try:
         return _load(str(folder / GRAPH_FILE), options, [CPU])
     except SessionError as error:
-        log.warning("optimised network %s is not used: %s", folder, error)
+        kept.discard(error)
         return None
 
 

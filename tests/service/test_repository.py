@@ -300,6 +300,8 @@ def test_a_kept_network_that_breaks_the_promise_is_not_used(
     assert not model.session.from_cache
     assert "is not used: model folder" in caplog.text
     assert "off the golden values" in caplog.text
+    assert not place.exists()
+    assert anew(cached).load(toy.path).session.from_cache  # made anew
 
 
 def test_a_bad_network_is_refused_with_a_cache_as_without(toy: ToyFolder, cached: Loader) -> None:

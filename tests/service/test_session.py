@@ -190,6 +190,7 @@ def test_a_kept_network_that_cannot_be_loaded_is_told(
     session = Session(TOY, provider="cpu", threads=1, kept=kept)
     assert not session.from_cache
     assert "is not used" in caplog.text
+    assert Session(TOY, provider="cpu", threads=1, kept=kept).from_cache  # made anew
 
 
 def test_the_largest_batch_and_one_are_always_warm(monkeypatch: pytest.MonkeyPatch) -> None:
