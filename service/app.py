@@ -5,6 +5,7 @@ The only place where all rooms meet. Knows nothing of addresses or processes.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -19,6 +20,7 @@ from service.pipeline import Pipeline
 from service.repository import load_catalogue
 from service.routes import detect, health
 from service.settings import Settings, load_settings
+from service.wire import Wire
 
 _ABOUT = """Two encoders look at the same image: one learned the features that survive a
 perturbation, one the features that do not. Where they disagree, somebody moved the image."""
@@ -63,6 +65,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(detect.router(pipeline, settings.max_images, hot))
     app.include_router(health.router(pipeline, metrics))
     app.state.pipeline = pipeline
+    app.state.wire = partial(  # what uvicorn is to make for each connection
+        Wire,
+        patience_s=settings.deadline_ms / 1000,
+        idle_s=settings.keep_alive_s,
+        on_refusal=problems.counter(metrics),
+    )
     problems.install(app, metrics)
     app.add_middleware(
         Edge,

@@ -92,7 +92,8 @@ def serve(flags: dict[str, Any]) -> int:
             print(f"  model {described(model)}{default}")
         sys.stdout.flush()
         config = uvicorn.Config(
-            app,  # on uvloop and httptools, which uvicorn takes where they are installed
+            app,  # on uvloop, which uvicorn takes where it is installed
+            http=app.state.wire,
             ws="none",
             log_config=None,
             access_log=settings.access_log,

@@ -14,7 +14,8 @@
        |       |       TooManyPixels, ImageAnimated, ImageTruncated, ImageDamaged,
        |       |       ImageTransparent, ModeUnsupported, SizeMismatch (one fails alone)
        |       BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported, TooManyImages
-       RouteUnknown, MethodNotAllowed, ParameterRefused, ModelUnknown, PolicyUnavailable
+       RequestMalformed, HeadTooLarge, RouteUnknown, MethodNotAllowed, ParameterRefused,
+       ModelUnknown, PolicyUnavailable
 
 Each class owns its code, HTTP status, title and the words of its message. Nothing here knows HTTP
 libraries: `service.problems` turns a RequestError into an answer, `service.cli` a StartupError into
@@ -126,6 +127,24 @@ class RequestError(ParallaxError):
         return {}
 
 
+class RequestMalformed(RequestError):
+    """What came over the connection is no HTTP/1 that can be answered."""
+
+    code, status, title = "request-malformed", 400, "Not HTTP"
+
+    def __init__(self) -> None:
+        super().__init__("the bytes on this connection are not a request of HTTP/1")
+
+
+class HeadTooLarge(RequestError):
+    """The request's line and headers have more bytes than the service takes."""
+
+    code, status, title = "head-too-large", 431, "Headers too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the request's line and headers exceed the limit of {limit} bytes")
+
+
 class RouteUnknown(RequestError):
     """Nothing is served at this path."""
 
@@ -202,10 +221,10 @@ class BodyTooLarge(RequestError):
 class BodyLate(RequestError):
     """The request's bytes did not arrive before the deadline."""
 
-    code, status, title = "body-late", 408, "Body arrived too slowly"
+    code, status, title = "body-late", 408, "Request arrived too slowly"
 
     def __init__(self) -> None:
-        super().__init__("the request body did not arrive before the deadline")
+        super().__init__("the request did not arrive before the deadline")
 
 
 class BodyMalformed(RequestError):
