@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/assets",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked at every request
         redirect_slashes=False,  # a redirect would repeat whatever host the client named
     )
     hot = HotRoutes()

@@ -13,7 +13,7 @@ from service.errors import ClientGone
 
 Answer = TypeVar("Answer")
 
-_PATIENCE_S = 0.01  # work that ends sooner costs less than a watch over it
+_PATIENCE_S = 0.05  # work that ends sooner costs less than a watch over it
 
 
 async def while_connected(

@@ -6,6 +6,7 @@ adversarial, everywhere.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +27,15 @@ from service.scores import (
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
+class Guess(NamedTuple):
     """A class index and its probability."""
 
     label: int
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """All that is known about one image."""
+class Finding(NamedTuple):
+    """All that is known about one image. A tuple, as many are made: half a data class's cost."""
 
     standard: Guess
     robust: Guess
@@ -82,19 +81,10 @@ def decide(logits: Logits, measure: Measure, features: Features | None = None) -
     flags = disagreement(labels[1], labels[2]).tolist()
     scores = score(measure.score, logits, temperature, features, measure.head).tolist()
 
-    return [
-        Finding(
-            standard=standard[i],
-            robust=robust[i],
-            nonrobust=nonrobust[i],
-            adversarial=flags[i],
-            score=scores[i],
-            corrected=robust[i] if flags[i] else standard[i],
-            mixed=mixture[i],
-            probabilities=probabilities[:, i],
-        )
-        for i in range(len(flags))
-    ]
+    corrected = [r if flag else s for s, r, flag in zip(standard, robust, flags, strict=True)]
+    by_image = probabilities.swapaxes(0, 1)
+    columns = (standard, robust, nonrobust, flags, scores, corrected, mixture, by_image)
+    return [Finding(*row) for row in zip(*columns, strict=True)]
 
 
 def top_k(probabilities: Floats, k: int) -> list[Guess]:
@@ -105,5 +95,5 @@ def top_k(probabilities: Floats, k: int) -> list[Guess]:
 
 def _guesses(labels: Labels, probabilities: Floats) -> list[Guess]:
     """Labels (N,), and what (N, K) gives each of them."""
-    chosen = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-    return [Guess(*pair) for pair in zip(labels.tolist(), chosen.tolist(), strict=True)]
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return list(map(Guess, labels.tolist(), chosen.tolist()))

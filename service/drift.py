@@ -64,7 +64,7 @@ class DriftMonitor:
     def __init__(self, edges: Sequence[float], counts: Sequence[int], window: int) -> None:
         self._edges = tuple(edges)
         self._expected = np.asarray(counts, np.int64)
-        self._observed = np.zeros(len(counts), np.int64)
+        self._observed = [0] * len(counts)
         self._places: deque[int] = deque()
         self._window = window
 
@@ -78,11 +78,15 @@ class DriftMonitor:
 
     def stability_index(self) -> float:
         """NaN where the window holds fewer than WINDOW_LEAST scores."""
-        return stability_index(self._expected, self._observed) if self._enough else nan
+        return stability_index(self._expected, self._counts) if self._enough else nan
 
     def ks_distance(self) -> float:
         """NaN where the window holds fewer than WINDOW_LEAST scores."""
-        return ks_distance(self._expected, self._observed) if self._enough else nan
+        return ks_distance(self._expected, self._counts) if self._enough else nan
+
+    @property
+    def _counts(self) -> Counts:
+        return np.array(self._observed, np.int64)
 
     @property
     def _enough(self) -> bool:

@@ -9,8 +9,8 @@ knows nothing of images.
 """
 
 import asyncio
+import os
 import re
-import uuid
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -150,4 +150,4 @@ class Edge:
 
 def _request_id(given: bytes | None) -> bytes:
     """The client's own id where it is harmless to repeat, else a new one."""
-    return given if given and _ACCEPTED_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+    return given if given and _ACCEPTED_ID.fullmatch(given) else os.urandom(16).hex().encode()

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +86,7 @@ class Limits:
     max_pixels: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInput:
+class ModelInput(NamedTuple):
     """(C, H, W) float32 in [0, 1]; `resized` where the image had another size."""
 
     pixels: NDArray[np.float32]
@@ -148,28 +148,45 @@ def _decode(data: bytes, media_type: str, max_pixels: int) -> Image.Image:
 
     Each reader is called by name, as `Image.open` has a limit of pixels of its own.
     """
-    file = None
     if media_type == "image/png":
         file = png.parse(data)
-        data = file.essential
-    elif media_type == "image/jpeg":
-        jpeg.check_markers(data)
-    elif len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        raise ImageTruncated
-    try:
-        with _faults_of_the_file():
-            image = _READERS[media_type](io.BytesIO(data))
-    except Image.DecompressionBombError:  # asked before WebP's canvas is allocated
-        raise TooManyPixels(min(max_pixels, _WEBP_PIXELS)) from None
-    _check_header(image, max_pixels)
-    if file is not None:
+        if file.is_plain:
+            return _decode_plain(file, max_pixels)
+        image = _open(media_type, file.essential, max_pixels)
         png.check_pixels(file)
+    else:
+        file = None
+        if media_type == "image/jpeg":
+            jpeg.check_markers(data)
+        elif len(data) < 8 + int.from_bytes(data[4:8], "little"):
+            raise ImageTruncated
+        image = _open(media_type, data, max_pixels)
     with _faults_of_the_file():
         image.load()
     if _is_transparent(image) if file is None else png.is_transparent(file, image):
         raise ImageTransparent
     image.info.pop("transparency", None)  # a colour that no pixel has, but conversions heed
     return _upright(image)
+
+
+def _decode_plain(file: png.Png, max_pixels: int) -> Image.Image:
+    """What nearly every PNG is; it has no transparency, no turn and one frame."""
+    if file.width * file.height > max_pixels:
+        raise TooManyPixels(max_pixels)
+    png.check_pixels(file)
+    with _faults_of_the_file():
+        return png.decode_plain(file)
+
+
+def _open(media_type: str, data: bytes, max_pixels: int) -> Image.Image:
+    """Header read and checked, nothing decoded."""
+    try:
+        with _faults_of_the_file():
+            image = _READERS[media_type](io.BytesIO(data))
+    except Image.DecompressionBombError:  # asked before WebP's canvas is allocated
+        raise TooManyPixels(min(max_pixels, _WEBP_PIXELS)) from None
+    _check_header(image, max_pixels)
+    return image
 
 
 @contextmanager
@@ -236,7 +253,9 @@ def _fit(image: Image.Image, spec: InputSpec, *, strict_size: bool) -> ModelInpu
     if resized:
         image = image.resize(size, Image.Resampling.BILINEAR)
     scale = np.float32(65535 if image.mode == "F" else 255)
-    values = np.asarray(image, dtype=np.float32) / scale
-    planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-    pixels = np.ascontiguousarray(np.broadcast_to(planes, spec.shape))
-    return ModelInput(np.clip(pixels, 0.0, 1.0), resized)
+    values = np.divide(np.asarray(image), scale, dtype=np.float32)
+    if image.mode == "F":
+        values = np.clip(values, 0.0, 1.0)  # resizing rounds
+    if values.ndim == 3:
+        return ModelInput(np.ascontiguousarray(values.transpose(2, 0, 1)), resized)
+    return ModelInput(np.repeat(values[None], spec.channels, axis=0), resized)

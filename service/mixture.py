@@ -26,8 +26,10 @@ class Mixture:
 def sharpened(robust_logits: Floats, mixture: Mixture) -> Scores:
     """Logits (N, K) made comparable over images (mean 0, deviation 1), then scale * |z|^power."""
     logits = robust_logits.astype(np.float64)
-    centred = logits - logits.mean(axis=1, keepdims=True)
-    even = centred / np.maximum(logits.std(axis=1, keepdims=True), _TINY)
+    classes = logits.shape[1]
+    centred = logits - logits.sum(axis=1, keepdims=True) / classes
+    deviation = np.sqrt(np.square(centred).sum(axis=1, keepdims=True) / classes)
+    even = centred / np.maximum(deviation, _TINY)
     return np.asarray(mixture.scale * np.sign(even) * np.abs(even) ** mixture.power)
 
 

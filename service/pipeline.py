@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,7 @@ from service.settings import Settings
 _FEW = 4  # small images that are decoded in the event loop; more would hold it up
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(NamedTuple):
     """A finding and its judgement, and what happened to the image on the way. Times in seconds.
 
     `queue_s` is all waiting: for a thread that decodes and for the batch.
@@ -50,8 +49,7 @@ class Examined:
 Entry = Examined | ImageRefused | InferenceFailed  # of one image; the others are not affected
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
+class _Decoded(NamedTuple):
     input: ModelInput
     waited_s: float
     decode_s: float

@@ -58,6 +58,7 @@ class Png:
     transparent: bytes
     compressed: bytes
     essential: bytes
+    is_plain: bool  # 8-bit grey or RGB, with nothing but pixels
 
     @property
     def passes(self) -> Iterator[tuple[int, int]]:
@@ -89,6 +90,7 @@ def parse(data: bytes) -> Png:
     seen = {before: header}
     compressed = bytearray()
     kept = [memoryview(SIGNATURE), whole]
+    is_plain = depth == 8 and colour in (_GREY, _RGB)
     for kind, whole in chunks:
         content = whole[8:-4]
         if _is_misplaced(kind, content, before, seen):
@@ -99,6 +101,7 @@ def parse(data: bytes) -> Png:
             seen[kind] = content
         if kind in _READ or (kind == b"iTXt" and content[: len(_XMP)] == _XMP):
             kept.append(whole)
+            is_plain = is_plain and kind in (b"IDAT", b"IEND")
         before = kind
     if colour == _PALETTE and b"PLTE" not in seen:
         raise ImageDamaged
@@ -107,7 +110,7 @@ def parse(data: bytes) -> Png:
         raise ImageDamaged
     return Png(
         *(width, height, depth, colour, bool(interlaced)),
-        *(transparent, bytes(compressed), b"".join(kept)),
+        *(transparent, bytes(compressed), b"".join(kept), is_plain),
     )
 
 
@@ -162,6 +165,17 @@ def check_pixels(png: Png) -> None:
     sizes = (min(_PIECE, total - start) for start in range(0, total, _PIECE))
     for _ in _inflate(png.compressed, sizes):
         pass
+
+
+def decode_plain(png: Png) -> Image.Image:
+    """A plain image by Pillow's decoder alone, without its reader of chunks; pixels were checked.
+
+    Raises:
+        ValueError: a row has a filter that there is not.
+    """
+    mode = "L" if png.colour == _GREY else "RGB"
+    size = (png.width, png.height)
+    return Image.frombytes(mode, size, png.compressed, "zip", mode, png.interlaced)
 
 
 def _inflate(compressed: bytes, sizes: Iterable[int]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ policy promises is in docs/policies.md.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from service.decision import Finding
 from service.errors import ParameterRefused, PolicyUnavailable
@@ -51,8 +51,7 @@ class Rule:
         return self.per_class[finding.standard.label]
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What a rule makes of a finding. `reason` is None where the image is accepted.
 
     Of several reasons the first counts: `disagreement` of the ways; else `margin`, a score above

@@ -69,7 +69,7 @@ def softmax(logits: Floats, temperature: float | Floats = 1.0) -> Scores:
 
 def disbelief(p_robust: Floats, nonrobust_label: Labels) -> Scores:
     """How little the robust way believes the non-robust way's label: the graded form of Eq. 12."""
-    believed = np.take_along_axis(p_robust, nonrobust_label[:, None], axis=1)[:, 0]
+    believed = p_robust[np.arange(len(p_robust)), nonrobust_label]
     return np.asarray(np.clip(1.0 - believed, 0.0, 1.0), dtype=np.float64)
 
 

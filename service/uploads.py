@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from service.errors import BodyEmpty, BodyMalformed, ClientGone, TooManyImages, TypeUnsupported
 from service.images import MEDIA_TYPES, Upload
@@ -50,17 +51,15 @@ async def read_uploads(request: Request, max_images: int) -> Uploads:
         BodyTooLarge: from the edge, while reading.
         ClientGone: the client hung up while sending.
     """
-    encoding = request.headers.get("content-encoding", "").strip().lower()
+    headers = dict(reversed(request.scope["headers"]))  # of two the first counts
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     if encoding not in ("", "identity"):
         raise TypeUnsupported(encoding)
-    content_type = request.headers.get("content-type", "").strip() or UNDECLARED
+    content_type = headers.get(b"content-type", b"").decode("latin-1").strip() or UNDECLARED
     media_type = _media_type(content_type)
     if media_type not in _READ:
         raise TypeUnsupported(media_type)
-    try:
-        body = await request.body()
-    except ClientDisconnect:
-        raise ClientGone from None
+    body = await _read(request.receive)
     if not body:
         raise BodyEmpty
     if media_type == MULTIPART:
@@ -68,6 +67,22 @@ async def read_uploads(request: Request, max_images: int) -> Uploads:
     if media_type == JSON:
         return await _off_the_loop(body, partial(_from_json, body, max_images))
     return Uploads([Upload(body, _declared(media_type))], several=False)
+
+
+async def _read(receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        ClientGone: the connection ended before it.
+    """
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _off_the_loop(body: bytes, parse: Callable[[], Uploads]) -> Uploads:

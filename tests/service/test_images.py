@@ -330,8 +330,19 @@ def test_memory_that_runs_out_is_no_fault_of_the_image(
     def run_out(*_: object) -> None:
         raise MemoryError
 
-    data = encode(np.zeros((12, 16), np.uint8))
+    palette = Image.fromarray(np.zeros((12, 16), np.uint8)).convert("P")
+    data = encode(palette)  # which Pillow's own reader opens
     monkeypatch.setattr(step, run_out)
+    with pytest.raises(MemoryError):
+        read(data, strict=False)
+
+
+def test_memory_that_runs_out_in_a_plain_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    data = encode(np.zeros((12, 16), np.uint8))
+    monkeypatch.setattr("PIL.Image.frombytes", run_out)
     with pytest.raises(MemoryError):
         read(data, strict=False)
 

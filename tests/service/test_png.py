@@ -381,3 +381,32 @@ def test_large_blocks_of_16_bits_are_joined_rightly(monkeypatch: pytest.MonkeyPa
     samples[5, 7, 3] = 0xFFFE
     with pytest.raises(ImageTransparent):
         read(stored(samples, 16, 6, kind=4))
+
+
+@pytest.mark.parametrize("colour", [0, 2, 3])
+def test_a_filter_that_there_is_not_is_damage(colour: int) -> None:
+    rows = np.zeros((6, 1 + 8 * CHANNELS[colour]), np.uint8)
+    rows[3, 0] = 5
+    palette = [chunk(b"PLTE", RAMP)] if colour == 3 else []
+    data = zlib.compress(rows.tobytes())
+    with pytest.raises(ImageDamaged):
+        read(file(header(8, 6, 8, colour), *palette, chunk(b"IDAT", data)))
+
+
+@pytest.mark.parametrize(
+    ("samples", "colour", "extra", "plain"),
+    [
+        (1, 0, [], True),
+        (3, 2, [], True),
+        (3, 2, [chunk(b"tEXt", b"a\0b")], True),
+        (3, 2, [chunk(b"tRNS", bytes(6))], False),
+        (1, 0, [chunk(b"eXIf", b"MM")], False),
+        (2, 4, [], False),
+        (1, 3, [], False),
+    ],
+)
+def test_which_images_need_no_reader(
+    samples: int, colour: int, extra: list[bytes], plain: bool
+) -> None:
+    pixels = np.zeros((6, 8, samples), np.uint8)
+    assert png.parse(stored(pixels, 8, colour, *extra)).is_plain is plain
