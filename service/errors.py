@@ -174,9 +174,9 @@ class ParameterRefused(RequestError):
     code, status, title = "parameter-refused", 422, "Parameter refused"
 
     def __init__(self, name: str, reason: str, known: tuple[str, ...] = ()) -> None:
-        near = get_close_matches(name, known, n=1)
+        near = get_close_matches(name[:80], known, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"parameter {name!r}: {reason}{meant}")
+        super().__init__(f"parameter {name[:80]!r}: {reason}{meant}")
 
 
 class ModelUnknown(RequestError):
@@ -185,7 +185,7 @@ class ModelUnknown(RequestError):
     code, status, title = "model-unknown", 404, "Unknown model"
 
     def __init__(self, name: str, version: int | None, loaded: tuple[str, ...]) -> None:
-        asked = repr(name) if version is None else f"{name!r} version {version}"
+        asked = repr(name[:80]) if version is None else f"{name[:80]!r} version {version}"
         super().__init__(f"model {asked} is not loaded; loaded: {', '.join(loaded)}")
 
 
@@ -243,7 +243,7 @@ class TypeUnsupported(RequestError):
 
     def __init__(self, declared: str) -> None:
         super().__init__(
-            f"{declared!r} is not supported; send image/png, image/jpeg, image/webp, "
+            f"{declared[:80]!r} is not supported; send image/png, image/jpeg, image/webp, "
             "multipart/form-data or application/json, without a content encoding"
         )
 

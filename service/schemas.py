@@ -19,7 +19,9 @@ class DetectQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="model name; the default model where absent")
+    model: str | None = Field(
+        None, max_length=255, description="model name; the default model where absent"
+    )
     version: int | None = Field(None, ge=1, description="model version; the newest where absent")
     policy: Policy | None = Field(
         None, description="how the verdict is reached; the model's own policy where absent"

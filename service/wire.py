@@ -65,12 +65,16 @@ class Wire(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, lambda: bool(self.pipeline or self._unread))
+        self._door = _Door(transport, self._end)
         self._until = self.loop.time() + self._idle_s
         self._timer = self.loop.call_later(self._look_s, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True  # uvicorn tells the latest request only
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -136,12 +140,15 @@ class Wire(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._dry > MAX_HEAD - _PIECE and self._head_bytes() > MAX_HEAD:
+            raise HeadTooLarge(MAX_HEAD)
         if self.parser.should_upgrade():  # the parser stops here, and `_feed` begins anew
             if self.parser.get_method() == b"CONNECT":
                 raise RequestMalformed
             return
         before = len(self.pipeline)
         super().on_headers_complete()
+        self.cycle.transport = self._door  # type: ignore[assignment]  # all that it calls is there
         self._in_body = True
         self._until = inf
         if len(self.pipeline) == before:
@@ -158,6 +165,9 @@ class Wire(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:
             self._wait()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     # --- the answer's ---
 
@@ -207,9 +217,33 @@ class Wire(HttpToolsProtocol):
             faulty.message_event.set()
         self._on_refusal(error)
         self.transport.write(_answer(error))
+        self._linger()
+
+    def _end(self) -> None:
+        """What is written is the last; the client may still be sending."""
+        if self._in_body:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Read on for a moment: bytes that nobody read reset a connection, and its answer too."""
+        self._deaf, self._unread = True, b""
+        self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+class _Door:
+    """What an answer needs of a transport."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 class _Flow(FlowControl):
