@@ -5,16 +5,22 @@ Pure translation from `Examined` to `service.schemas`; decides nothing.
 
 from typing import Any
 
+from service.catalogue import Catalogue, Model
 from service.decision import Guess, top_k
 from service.pipeline import Examined
-from service.repository import Catalogue, Model
 from service.schemas import (
     Classification,
     Detection,
+    Label,
     LabelProbability,
+    ListedModels,
     LoadedModel,
+    LoadedModels,
+    ModelFacts,
     ModelName,
+    RefusedModel,
     Timings,
+    Verdict,
     Ways,
 )
 
@@ -48,23 +54,62 @@ def detection(examined: Examined, model: Model) -> Detection:
     )
 
 
-def loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
-    """A model's entry in `/models`."""
-    manifest, session = model.manifest, model.session
-    return LoadedModel(
-        name=model.name,
-        version=model.version,
-        default=model is catalogue.default,
-        provider=session.provider,
-        threads=session.threads,
-        created=manifest.created.isoformat(),
-        description=manifest.description,
-        input=manifest.input,
-        labels=manifest.labels,
-        threat_model=manifest.threat_model,
-        decision=manifest.decision,
-        evaluation=manifest.evaluation,
+def verdict(examined: Examined, model: Model) -> Verdict:
+    """The answer for one image, whatever the endpoint, where only verdicts are told."""
+    finding, judgement = examined.finding, examined.judgement
+    use = {
+        "accept": finding.mixed or finding.corrected,
+        "corrected": finding.robust,
+        "reject": None,
+    }[judgement.verdict]
+    return Verdict(
+        model=model_name(model),
+        policy=judgement.rule.policy,
+        verdict=judgement.verdict,
+        use=Label(label=use.label, class_name=model.manifest.labels[use.label]) if use else None,
+        resized=examined.resized,
     )
+
+
+def loaded_models(catalogue: Catalogue) -> LoadedModels:
+    """The answer of `/models`."""
+    models = [
+        LoadedModel(**_facts(model, catalogue), decision=model.manifest.decision)
+        for model in catalogue
+    ]
+    return LoadedModels(models=models, refused=_refused(catalogue))
+
+
+def listed_models(catalogue: Catalogue) -> ListedModels:
+    """The same, where only verdicts are told."""
+    models = [ModelFacts(**_facts(model, catalogue)) for model in catalogue]
+    return ListedModels(models=models, refused=_refused(catalogue))
+
+
+def _refused(catalogue: Catalogue) -> list[RefusedModel]:
+    return [
+        RefusedModel(name=entry.name, version=entry.version, reason=entry.reason)
+        for entry in catalogue.left_out
+    ]
+
+
+def _facts(model: Model, catalogue: Catalogue) -> dict[str, Any]:
+    """The fields of `ModelFacts`."""
+    manifest, session = model.manifest, model.session
+    return {
+        "name": model.name,
+        "version": model.version,
+        "default": model is catalogue.default,
+        "active": catalogue.is_active(model),
+        "provider": session.provider,
+        "threads": session.threads,
+        "created": manifest.created.isoformat(),
+        "description": manifest.description,
+        "input": manifest.input,
+        "labels": manifest.labels,
+        "threat_model": manifest.threat_model,
+        "evaluation": manifest.evaluation,
+    }
 
 
 def model_name(model: Model) -> ModelName:

@@ -1,4 +1,5 @@
-"""What every HTTP request passes, whatever its route: an id, bounds on its bytes, a last resort.
+"""What every HTTP request passes, whatever its route: an id, a gate, bounds on its bytes, a last
+resort, a line in the log.
 
 Pure ASGI. The bounds are checked while the body arrives, so a missing or false content length does
 not help: bytes of one request, bytes of all requests that are in the service, and the time until
@@ -11,16 +12,20 @@ knows nothing of images.
 import asyncio
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access import Gate
 from service.errors import BodyLate, BodyTooLarge, Overloaded, ParameterRefused, ShuttingDown
 from service.hot import HotRoutes
+from service.logs import CURRENT_ID
 from service.metrics import Metrics
 from service.problems import OUTCOME
+from service.request_log import RequestLog
 
 REQUEST_ID = "X-Request-Id"
 TIMEOUT_MS = "X-Request-Timeout-Ms"
@@ -47,6 +52,8 @@ class Edge:
         max_held_bytes: int,
         deadline_s: float,
         on_error: Callable[[Request, Exception], Awaitable[Response]],
+        gate: Gate | None = None,
+        request_log: RequestLog | None = None,
     ) -> None:
         self._app = app
         self._hot = hot
@@ -55,6 +62,8 @@ class Edge:
         self._max_held_bytes = max_held_bytes
         self._deadline_s = deadline_s
         self._on_error = on_error
+        self._gate = gate
+        self._log = request_log
         self._held = 0  # bytes of all bodies that are in the service now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,12 +72,15 @@ class Edge:
             return
         headers = dict(reversed(scope["headers"]))  # of two the first counts
         request_id = _request_id(headers.get(_ID_HEADER))
-        started, read = False, 0
+        CURRENT_ID.set(request_id)  # the server gives each request a context of its own
+        began = time.perf_counter()
+        status: int | None = None
+        read = 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = [*message["headers"], (_ID_HEADER, request_id)]
             await send(message)
 
@@ -82,8 +94,10 @@ class Edge:
             self._held += size
 
         hot = self._hot.find(scope["method"], scope["path"])
-        endpoint = hot[0].path if hot else None
+        endpoint = hot[0].path if hot else ""
         try:
+            if self._gate is not None:
+                self._gate.enter(scope)
             deadline = self._deadline(scope, headers.get(_TIMEOUT_HEADER))
             bounded = self._bounded(receive, headers.get(b"content-length", b"0"), hold, deadline)
             if hot:
@@ -95,12 +109,15 @@ class Edge:
             # Only the server's end cancels a request.
             cause = ShuttingDown() if isinstance(error, asyncio.CancelledError) else error
             answer = await self._on_error(Request(scope), cause)
-            if not started:  # else the client sees a cut answer, which is all that is left to do
+            if status is None:  # else the client sees a cut answer, which is all that is left to do
                 await answer(scope, receive, send_with_id)
         finally:
             self._held -= read
-            endpoint = endpoint or getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(endpoint, scope.get(OUTCOME, "ok")).inc()
+            name: str = endpoint or getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(name, scope.get(OUTCOME, "ok")).inc()
+            if self._log is not None:
+                seconds = time.perf_counter() - began
+                self._log.write(scope, name, request_id, status, read, seconds)
 
     def _deadline(self, scope: Scope, given: bytes | None) -> float:
         """When the body must be there, by the loop's clock; a client's own is for all its request.

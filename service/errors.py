@@ -1,19 +1,20 @@
 """Everything that can go wrong, drawn on the way of the data.
 
-    environment, flags > settings > model folder > session > address > serving          StartupError
-                  SettingsRefused  ModelRefused  ProviderAbsent  AddressUnusable
+    environment, flags > settings > keys > model folder > session > address > serving   StartupError
+           SettingsRefused  KeysRefused  ModelRefused  ProviderAbsent  AddressUnusable
 
     files of a command line > calibration > new model folder                          StartupError
     FileUnreadable            CalibrationRefused, VersionUnwritable
 
-    request > body > image > queue > inference > answer                                 RequestError
-       |       |       |       |         |
-       |       |       |       |         InferenceFailed, InternalError
-       |       |       |       Overloaded, ShuttingDown, DeadlineExceeded, ClientGone
-       |       |       ImageRefused: ImageEmpty, ImageTooLarge, NotAnImage, TypeMismatch,
-       |       |       TooManyPixels, ImageAnimated, ImageTruncated, ImageDamaged,
-       |       |       ImageTransparent, ModeUnsupported, SizeMismatch (one fails alone)
-       |       BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported, TooManyImages
+    request > key > body > image > queue > inference > answer                           RequestError
+       |      |     |      |       |         |
+       |      |     |      |       |         InferenceFailed, InternalError
+       |      |     |      |       Overloaded, ShuttingDown, DeadlineExceeded, ClientGone
+       |      |     |      ImageRefused: ImageEmpty, ImageTooLarge, NotAnImage, TypeMismatch,
+       |      |     |      TooManyPixels, ImageAnimated, ImageTruncated, ImageDamaged,
+       |      |     |      ImageTransparent, ModeUnsupported, SizeMismatch (one fails alone)
+       |      |     BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported, TooManyImages
+       |      Unauthorized, RateLimited
        RequestMalformed, HeadTooLarge, RouteUnknown, MethodNotAllowed, ParameterRefused,
        ModelUnknown, PolicyUnavailable
 
@@ -49,6 +50,18 @@ class SettingsRefused(StartupError):
     """A variable or flag is unknown, or its value is not usable."""
 
     exit_status = 2
+
+
+class KeysRefused(StartupError):
+    """The file of API keys holds none that can be used; an open door would be worse."""
+
+    exit_status = 7
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"API keys in {path} refused: {reason}",
+            "one key a line, KEY or NAME:KEY; `openssl rand -hex 32` makes one",
+        )
 
 
 class ModelRefused(StartupError):
@@ -198,6 +211,30 @@ class PolicyUnavailable(RequestError):
         super().__init__(
             f"policy {policy!r} needs thresholds, and this model was not calibrated; known: 'eq12'"
         )
+
+
+class Unauthorized(RequestError):
+    """The service asks for an API key, and the request has none that it knows."""
+
+    code, status, title = "unauthorized", 401, "API key needed"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": 'Bearer realm="parallax"'}
+
+
+class RateLimited(RequestError):
+    """The API key's images a second are used up; come back later."""
+
+    code, status, title = "rate-limited", 429, "Too much from this key"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"this key's images a second are used up; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after_s)}
 
 
 class BodyEmpty(RequestError):

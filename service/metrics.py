@@ -4,20 +4,31 @@ Label sets are bounded: endpoints and outcomes by the code, models by what is lo
 `metric_classes`. Knows numbers only; who observes them decides what they mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 
 OTHER = "other"
 
 _MODEL = ("model", "version")
+_TELLING = frozenset(
+    {
+        "parallax_score",
+        "parallax_detections",
+        "parallax_adversarial_rate",
+        "parallax_score_stability_index",
+        "parallax_score_ks_distance",
+    }
+)
 _SCORES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 _SECONDS = (
     *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -42,6 +53,12 @@ class Metrics:
             "parallax_rejected_total",
             "Images and requests refused, by the code of the problem",
             ("reason",),
+            registry=registry,
+        )
+        self.key_images = Counter(
+            "parallax_key_images_total",
+            "Images let in, by the name of the API key",
+            ("key",),
             registry=registry,
         )
         self.images = Counter(
@@ -113,6 +130,17 @@ class Metrics:
             _MODEL,
             registry=registry,
         )
+        self.reloads = Counter(
+            "parallax_reloads_total",
+            "Looks for changed models by outcome: switched, unchanged, or refused in part or whole",
+            ("outcome",),
+            registry=registry,
+        )
+        self.log_dropped = Counter(
+            "parallax_log_dropped_total",
+            "Log lines that were lost: the stream was full, closed or too slow",
+            registry=registry,
+        )
         self.model_info = Gauge(
             "parallax_model_info",
             "1 for each loaded model, with what it runs on",
@@ -120,9 +148,31 @@ class Metrics:
             registry=registry,
         )
 
-    def exposition(self) -> bytes:
-        """Prometheus text format."""
-        return generate_latest(self.registry)
+    def forget(self, model: str, version: int) -> None:
+        """Remove all that is said of a model that is served no more."""
+        labels = {"model": model, "version": str(version)}
+        for metric in (
+            *(self.images, self.detections, self.score, self.batch_size, self.pending),
+            *(self.adversarial_rate, self.alarm_rate, self.promised_rate),
+            *(self.score_stability, self.score_distance),
+        ):
+            metric.remove_by_labels(labels)
+
+    def exposition(self, *, with_scores: bool = True) -> bytes:
+        """Prometheus text format. Two readings around a probe tell its score; so it may be told
+        without what comes from scores and from the ways' labels.
+        """
+        return generate_latest(self.registry if with_scores else _WithoutScores(self.registry))
+
+
+class _WithoutScores(Collector):
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            if family.name not in _TELLING:
+                yield family
 
 
 def bounded(label: int, names: Sequence[str], classes: int) -> str:

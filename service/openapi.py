@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that signatures cannot tell: image bodies and problems.
+"""The parts of the OpenAPI document that signatures cannot tell: image bodies, problems, keys.
 
 Examples are real: the base64 text is a PNG of the default model's size and can be sent as it
 stands.
@@ -8,9 +8,11 @@ import base64
 import io
 from typing import Any
 
+from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
-from service.errors import RequestError, request_errors
+from service.access import OPEN
+from service.errors import RequestError, Unauthorized, request_errors
 from service.images import MEDIA_TYPES
 from service.manifest import InputSpec
 from service.problems import MEDIA_TYPE
@@ -62,6 +64,28 @@ def problems(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
         }
         for status in sorted(codes)
     }
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Say in the app's document that every path but the open ones asks for an API key."""
+    written = app.openapi
+
+    def document() -> dict[str, Any]:
+        schema = written()  # the same each time
+        components = schema["components"]
+        if "securitySchemes" not in components:
+            components["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            }
+            ((status, refusal),) = problems(Unauthorized).items()
+            for path, operations in schema["paths"].items():
+                for operation in operations.values() if path not in OPEN else ():
+                    operation["security"] = [{"bearer": []}, {"header": []}]
+                    operation["responses"].setdefault(str(status), refusal)
+        return schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def example_png(spec: InputSpec) -> str:

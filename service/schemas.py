@@ -14,8 +14,11 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
 
 
-class DetectQuery(BaseModel):
-    """Parameters of `/detect`; an unknown one is refused, so that a typo cannot loosen a check."""
+class ImageQuery(BaseModel):
+    """Parameters that say nothing of how it is judged, all there are where only verdicts are told:
+    who may choose among rates finds out the score. An unknown one is refused, so that a typo
+    cannot loosen a check.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -23,14 +26,19 @@ class DetectQuery(BaseModel):
         None, max_length=255, description="model name; the default model where absent"
     )
     version: int | None = Field(None, ge=1, description="model version; the newest where absent")
+    strict_size: bool = Field(
+        False, description="refuse an image of another size than the model's, instead of resizing"
+    )
+
+
+class DetectQuery(ImageQuery):
+    """Parameters of `/detect`."""
+
     policy: Policy | None = Field(
         None, description="how the verdict is reached; the model's own policy where absent"
     )
     fpr: float | None = Field(
         None, gt=0, lt=1, description="target rate of false alarms; the model's own where absent"
-    )
-    strict_size: bool = Field(
-        False, description="refuse an image of another size than the model's, instead of resizing"
     )
 
 
@@ -47,11 +55,16 @@ class ModelName(BaseModel):
     version: int
 
 
-class LabelProbability(BaseModel):
-    """A class and how likely it is."""
+class Label(BaseModel):
+    """A class."""
 
     label: int
     class_name: str
+
+
+class LabelProbability(Label):
+    """A class and how likely it is."""
+
     probability: Probability
 
 
@@ -62,17 +75,17 @@ class Judged(BaseModel):
     policy: Policy
     verdict: Literal["accept", "reject", "corrected"]
     reason: Literal["disagreement", "score", "margin"] | None = Field(
-        description="ways that differ, or a score above its threshold; absent where accepted"
+        None, description="ways that differ, or a score above its threshold; absent where accepted"
     )
     score: Probability = Field(description="higher is more likely adversarial")
     threshold: Probability = Field(
         description="of the score; policy eq12 does not look at it, the others flag what is above"
     )
     fpr: Probability | None = Field(
-        description="target rate of false alarms on natural images; absent for policy eq12"
+        None, description="target rate of false alarms on natural images; absent for policy eq12"
     )
     corrected: LabelProbability | None = Field(
-        description="the robust way's label, where the verdict is corrected; absent elsewhere"
+        None, description="the robust way's label, where the verdict is corrected; absent elsewhere"
     )
     calibrated: LabelProbability = Field(
         description="the label to use whatever the policy, with a probability that means something"
@@ -119,6 +132,21 @@ class Detection(Judged):
     timings_ms: Timings
 
 
+class Verdict(BaseModel):
+    """All that is told of an image where only verdicts are: nothing that can be climbed.
+
+    No number, no reason and no other way's label: each would say how near a probe came.
+    """
+
+    model: ModelName
+    policy: Policy
+    verdict: Literal["accept", "reject", "corrected"]
+    use: Label | None = Field(
+        None, description="the label to use; absent where the image is rejected"
+    )
+    resized: bool = Field(description="the image had another size; that can wash an attack out")
+
+
 class Problem(BaseModel):
     """RFC 9457; `code` is stable, `detail` is for people."""
 
@@ -148,12 +176,19 @@ class Detections(BaseModel):
     results: list[Detection | Refusal]
 
 
-class LoadedModel(BaseModel):
-    """A verified model that answers requests."""
+class Verdicts(BaseModel):
+    """Several images, in their order."""
+
+    results: list[Verdict | Refusal]
+
+
+class ModelFacts(BaseModel):
+    """A verified model that answers requests, without what it decides by."""
 
     name: str
     version: int
     default: bool
+    active: bool  # answers where its name is said and no version
     provider: str
     threads: int
     created: str
@@ -161,14 +196,35 @@ class LoadedModel(BaseModel):
     input: InputSpec
     labels: tuple[str, ...]
     threat_model: ThreatModel
-    decision: DecisionSpec
     evaluation: Evaluation
 
 
+class LoadedModel(ModelFacts):
+    """The same with rule, thresholds, temperatures and where they come from."""
+
+    decision: DecisionSpec
+
+
+class RefusedModel(BaseModel):
+    """A version that is not served as it lies there; None where all of a name is meant."""
+
+    name: str
+    version: int | None
+    reason: str
+
+
 class LoadedModels(BaseModel):
-    """`/models`."""
+    """`/models`; `refused` is what the latest reload found and did not take."""
 
     models: list[LoadedModel]
+    refused: list[RefusedModel]
+
+
+class ListedModels(BaseModel):
+    """`/models` where only verdicts are told."""
+
+    models: list[ModelFacts]
+    refused: list[RefusedModel]
 
 
 class Live(BaseModel):

@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.errors import SettingsRefused
 from service.manifest import Policy
 
+Disclosure = Literal["full", "verdict"]
+
 PREFIX = "PARALLAX_"
 
 _HELP = "`parallax serve --help` lists all settings and what they take"
@@ -38,6 +40,25 @@ class Settings(BaseSettings):
         min_length=1,
         description="NAME or NAME/VERSION that answers where none is named; else the first name",
     )
+    reload_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="seconds between looks for changed model folders; 0 looks on SIGHUP only",
+    )
+
+    # who may ask
+    api_keys: Path | None = Field(
+        None, description="file of API keys, KEY or NAME:KEY a line; else anybody may ask"
+    )
+    rate_limit: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="images a second of one API key; beyond it 429"
+    )
+    rate_burst: int | None = Field(
+        None,
+        ge=1,
+        description="images of one API key at once; else a second's, at least max_images",
+    )
 
     # how it is judged
     policy: Policy | None = Field(
@@ -58,10 +79,22 @@ class Settings(BaseSettings):
         None, ge=1, description="threads that decode images; else the CPUs this process may use"
     )
 
+    cuda_graphs: bool = Field(
+        False, description="repeat recorded CUDA graphs; for networks that lie on the GPU whole"
+    )
+    cache: Path | None = Field(
+        None,
+        description="directory for optimised networks: a faster start, and weights that processes "
+        "share; who may write there decides what is served",
+    )
+
     # how much at once
     max_batch: int = Field(32, ge=1, le=4096, description="images in one run of the model")
     max_delay_ms: float = Field(
-        0.0, ge=0, le=10_000, description="wait for a fuller batch; 0 runs what is waiting"
+        0.0,
+        ge=0,
+        le=10_000,
+        description="wait for a fuller batch where requests come in company; 0 never waits",
     )
     max_pending: int = Field(
         1024, ge=1, description="images admitted at once per model; beyond it 429"
@@ -80,6 +113,9 @@ class Settings(BaseSettings):
     max_images: int = Field(64, ge=1, description="images of one request")
 
     # what is told
+    disclose: Disclosure = Field(
+        "full", description="verdict leaves out of answers what helps an attacker who probes"
+    )
     metric_classes: int = Field(
         32, ge=1, description="classes with metric labels of their own; the rest are 'other'"
     )
@@ -93,7 +129,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"
     )
-    access_log: bool = Field(False, description="log one line a request")
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="auto is pretty on a terminal, JSON lines elsewhere"
+    )
+    access_log: bool = Field(True, description="log one line a request, of level info")
 
     # how connections end
     keep_alive_s: int = Field(
@@ -112,6 +151,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_images ({self.max_images}) exceeds max_pending ({self.max_pending}): "
                 "the largest request could never be admitted"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _limit_holds_for_somebody(self) -> Self:
+        if self.rate_limit is not None and self.api_keys is None:
+            raise ValueError("rate_limit is for each API key: set api_keys, too")
+        if self.rate_burst is not None and self.rate_limit is None:
+            raise ValueError("rate_burst without rate_limit limits nothing")
+        if self.rate_burst is not None and self.rate_burst < self.max_images:
+            raise ValueError(
+                f"max_images ({self.max_images}) exceeds rate_burst ({self.rate_burst}): "
+                "the largest request could never be let in"
             )
         return self
 

@@ -6,15 +6,16 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from service.answers import loaded_model, model_name
+from service.answers import listed_models, loaded_models, model_name
 from service.errors import ParameterRefused, RouteUnknown, ShuttingDown, request_errors
 from service.metrics import Metrics
 from service.openapi import problems
 from service.pipeline import Pipeline
-from service.schemas import Live, LoadedModels, ProblemKind, Ready
+from service.schemas import ListedModels, Live, LoadedModels, ProblemKind, Ready
+from service.settings import Disclosure
 
 
-def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
+def router(pipeline: Pipeline, metrics: Metrics, disclose: Disclosure = "full") -> APIRouter:
     """All of it, over one pipeline and its metrics."""
     routes = APIRouter(tags=["operation"])
     kinds = {error.code: error for error in request_errors()}
@@ -31,14 +32,22 @@ def router(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
             raise ShuttingDown
         return Ready(models=[model_name(model) for model in pipeline.catalogue])
 
-    @routes.get("/models", summary="What is loaded, on what it runs, and how well it does")
-    async def models() -> LoadedModels:
-        catalogue = pipeline.catalogue
-        return LoadedModels(models=[loaded_model(model, catalogue) for model in catalogue])
+    if disclose == "full":
+
+        @routes.get("/models", summary="What is loaded, on what it runs, and how well it does")
+        async def models() -> LoadedModels:
+            return loaded_models(pipeline.catalogue)
+
+    else:
+
+        @routes.get("/models", summary="What is loaded, and on what it runs")
+        async def listed() -> ListedModels:
+            return listed_models(pipeline.catalogue)
 
     @routes.get("/metrics", summary="Prometheus text format", response_class=Response)
     async def exposition() -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        text = metrics.exposition(with_scores=disclose == "full")
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @routes.get(
         "/problems/{code}",

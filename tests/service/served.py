@@ -20,6 +20,7 @@ from tests.service.toy import ATTACKED, ToyFolder
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0  # a busy machine is no failure
 _WHERE = re.compile(r"http://127\.0\.0\.1:(\d+)")
+_COMPLAINT = re.compile(r"(?m)^.*(?:\"level\":\"(?:warning|error|critical)\"|Traceback|Error:).*$")
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
@@ -102,7 +103,7 @@ def unharmed(served: Served, growth: int = 32 << 20) -> Iterator[None]:
     yield
     served.answers_rightly()
     assert served.memory - before < growth
-    assert re.findall("(?m)^.*(?:WARNING|ERROR|Traceback|Error:).*$", served.said()[said:]) == []
+    assert _COMPLAINT.findall(served.said()[said:]) == []
 
 
 def read_to_end(connection: socket.socket) -> bytes:

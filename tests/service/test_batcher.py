@@ -118,21 +118,36 @@ class Clock:
 
 
 def test_delay_waits_for_a_fuller_batch() -> None:
+    """Where others came before: the one that comes alone does not know that it is."""
+
     async def scenario() -> None:
         runner, clock = Runner(), Clock()
-        batcher = batcher_of(runner, max_delay_s=0.02, clock=clock)
+        batcher = batcher_of(runner, max_delay_s=0.02, max_batch=2, clock=clock)
         batcher.start()
+        await asyncio.gather(*(batcher.submit([i], deadline=soon()) for i in (8, 9)))
         first = asyncio.create_task(batcher.submit([0], deadline=soon()))
         await asyncio.sleep(0.05)  # the thread looks at its clock: no time has passed
-        second = asyncio.create_task(batcher.submit([1], deadline=soon()))
-        await asyncio.sleep(0)
-        assert runner.batches == []
+        assert runner.batches == [[8, 9]]
         clock.now = 0.02
+        second = asyncio.create_task(batcher.submit([1], deadline=soon()))
         answer = served(await first)
         await second
         await batcher.close()
-        assert runner.batches == [[0, 1]]
+        assert runner.batches == [[8, 9], [0, 1]]
         assert answer.queue_s == 0.02
+
+    run(scenario())
+
+
+def test_who_comes_alone_does_not_wait() -> None:
+    async def scenario() -> None:
+        runner = Runner()
+        batcher = batcher_of(runner, max_delay_s=LONG_S, clock=Clock())
+        batcher.start()
+        for i in range(3):
+            await batcher.submit([i], deadline=soon())
+        await batcher.close()
+        assert runner.batches == [[0], [1], [2]]
 
     run(scenario())
 
@@ -356,6 +371,46 @@ def test_who_could_not_be_answered_in_time_is_not_admitted() -> None:
             batcher.check_room(1, time_left_s=2.1)
         await batcher.close()
         assert caught.value.retry_after_s == 2
+
+    run(scenario())
+
+
+def test_idle_threads_share_what_is_waiting() -> None:
+    async def scenario() -> None:
+        runner = Runner(open=False)
+        batcher = batcher_of(runner, max_batch=8, runs=2)
+        batcher.start()
+        tasks = [asyncio.create_task(batcher.submit([i], deadline=soon())) for i in range(6)]
+        await until(lambda: len(runner.batches) == 2)  # at the same time: the gate is shut
+        late = asyncio.create_task(batcher.submit([6, 7], deadline=soon()))
+        await asyncio.sleep(0.01)
+        assert sorted(runner.batches) == [[0, 1, 2], [3, 4, 5]]
+        runner.gate.set()
+        answers = await asyncio.gather(*tasks, late)
+        await batcher.close()
+        assert [values(answer) for answer in answers] == [*([2 * i] for i in range(6)), [12, 14]]
+        assert not batcher.running
+
+    run(scenario())
+
+
+def test_several_runs_at_once_shorten_the_wait_that_is_expected() -> None:
+    clock = Clock()
+
+    def slow(items: list[int]) -> list[int]:
+        clock.now += 1.0
+        return items
+
+    async def scenario() -> None:
+        batcher = batcher_of(slow, runs=2, clock=clock)
+        batcher.start()
+        await batcher.submit([1], deadline=soon())
+        with batcher.admit(10):
+            with pytest.raises(Overloaded) as caught:
+                batcher.check_room(1, time_left_s=4.9)
+            batcher.check_room(1, time_left_s=5.1)
+        await batcher.close()
+        assert caught.value.retry_after_s == 5
 
     run(scenario())
 

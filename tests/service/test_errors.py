@@ -36,6 +36,7 @@ def test_codes_are_unique() -> None:
 def test_exit_statuses_tell_causes_apart() -> None:
     named: list[type[StartupError]] = [
         errors.SettingsRefused,
+        errors.KeysRefused,
         errors.ModelRefused,
         errors.ProviderAbsent,
         AddressUnusable,
@@ -66,5 +67,7 @@ def test_messages_name_the_value(error: errors.ParallaxError, said: str) -> None
 
 def test_headers_belong_to_the_error() -> None:
     assert Overloaded(7).headers == {"Retry-After": "7"}
+    assert errors.RateLimited(7).headers == {"Retry-After": "7"}
+    assert errors.Unauthorized("x").headers == {"WWW-Authenticate": 'Bearer realm="parallax"'}
     assert MethodNotAllowed("GET", "POST").headers == {"Allow": "POST"}
     assert ParameterRefused("x", "y").headers == {}

@@ -13,6 +13,7 @@ from service.errors import request_errors
 from service.images import MEDIA_TYPES
 from service.manifest import InputSpec
 from service.openapi import example_png
+from tests.service.toy import ATTACKED, NATURAL
 
 
 @pytest.fixture
@@ -83,3 +84,15 @@ def test_documentation_is_served(client: TestClient) -> None:
         response = client.get(asset)
         assert response.status_code == 200, asset
         assert response.content
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/classify", "Classification"), ("/detect", "Detection")]
+)
+@pytest.mark.parametrize("image", [NATURAL, ATTACKED])
+def test_answers_have_the_fields_that_are_told(
+    client: TestClient, document: dict[str, Any], path: str, name: str, image: bytes
+) -> None:
+    schema = document["components"]["schemas"][name]
+    answer = client.post(path, content=image, headers={"Content-Type": "image/png"}).json()
+    assert {*schema["required"]} <= answer.keys() <= {*schema["properties"]}

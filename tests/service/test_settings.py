@@ -44,6 +44,12 @@ def test_settings_are_frozen() -> None:
         ("PARALLAX_FPR", "1", "setting fpr='1'", "--help"),
         ("PARALLAX_HOST", "", "setting host=''", "--help"),
         ("PARALLAX_DEFAULT_MODEL", "", "setting default_model=''", "--help"),
+        ("PARALLAX_RATE_LIMIT", "5", "set api_keys, too", "--help"),
+        ("PARALLAX_RATE_LIMIT", "0", "setting rate_limit='0'", "--help"),
+        ("PARALLAX_RATE_LIMIT", "inf", "setting rate_limit='inf'", "--help"),
+        ("PARALLAX_RATE_BURST", "100", "limits nothing", "--help"),
+        ("PARALLAX_DISCLOSE", "nothing", "setting disclose='nothing'", "--help"),
+        ("PARALLAX_LOG_FORMAT", "xml", "setting log_format='xml'", "--help"),
     ],
 )
 def test_unusable_variable_is_refused_with_a_hint(
@@ -54,6 +60,13 @@ def test_unusable_variable_is_refused_with_a_hint(
         load_settings()
     assert said in str(caught.value)
     assert hint in caught.value.hint
+
+
+def test_the_largest_request_fits_into_a_burst() -> None:
+    limited = {"api_keys": "keys", "rate_limit": "5", "rate_burst": "63"}
+    with pytest.raises(SettingsRefused, match=r"exceeds rate_burst \(63\)"):
+        load_settings(limited)
+    assert load_settings(limited | {"max_images": "63"}).rate_burst == 63
 
 
 def test_unknown_flag_is_refused() -> None:
