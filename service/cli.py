@@ -46,7 +46,7 @@ from service.errors import (
 )
 from service.images import Limits, Upload
 from service.lanes import Lane
-from service.logs import STDERR, hold_standard_streams, logging_to, style_of
+from service.logs import STDERR, hold_standard_streams, hush_decoders, logging_to, style_of
 from service.manifest import Policy, version_number
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -84,7 +84,7 @@ def serve(flags: dict[str, Any]) -> int:
     hold_standard_streams()
     settings = load_settings(flags)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the lines below say it better
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a client sends is no news
+    hush_decoders()
     style = style_of(settings.log_format, STDERR)
     with (
         held_hangups(),
