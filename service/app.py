@@ -6,6 +6,7 @@ The only place where all rooms meet. Knows nothing of addresses or processes.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -28,6 +29,7 @@ from service.repository import loader_of
 from service.request_log import RequestLog
 from service.routes import detect, health, inference_protocol, model_metadata
 from service.settings import Settings, load_settings
+from service.wire import Wire
 
 _ABOUT = """Two encoders look at the same image: one learned the features that survive a
 perturbation, one the features that do not. Where they disagree, somebody moved the image."""
@@ -89,6 +91,12 @@ def create_app(settings: Settings | None = None, sink: LogSink | None = None) ->
     app.include_router(model_metadata.router(pipeline, settings))
     app.include_router(health.router(pipeline, metrics, settings.disclose))
     app.state.pipeline = pipeline
+    app.state.wire = partial(  # what uvicorn is to make for each connection
+        Wire,
+        patience_s=settings.deadline_ms / 1000,
+        idle_s=settings.keep_alive_s,
+        on_refusal=problems.counter(metrics),
+    )
     app.state.gate = gate
     if gate is not None:
         describe_keys(app)

@@ -71,6 +71,16 @@ def handler(metrics: Metrics) -> Callable[[Request, Exception], Awaitable[Respon
     return answer
 
 
+def counter(metrics: Metrics) -> Callable[[RequestError], None]:
+    """Counts a request that was refused before it had a route."""
+
+    def count(error: RequestError) -> None:
+        metrics.requests.labels("unmatched", error.code).inc()
+        metrics.rejected.labels(error.code).inc()
+
+    return count
+
+
 def install(app: FastAPI, metrics: Metrics) -> None:
     """Make the handler answer every expected exception; `service.edge` calls it for the rest."""
     answer = handler(metrics)

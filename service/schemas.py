@@ -22,7 +22,9 @@ class ImageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="model name; the default model where absent")
+    model: str | None = Field(
+        None, max_length=255, description="model name; the default model where absent"
+    )
     version: int | None = Field(None, ge=1, description="model version; the newest where absent")
     strict_size: bool = Field(
         False, description="refuse an image of another size than the model's, instead of resizing"
