@@ -95,9 +95,7 @@ def read_query(model: type[Query], raw: bytes) -> Query:
         RequestValidationError: what FastAPI raises for the rest.
     """
     try:
-        pairs = parse_qsl(
-            raw.decode("latin-1"), keep_blank_values=True, max_num_fields=_PARAMETERS
-        )
+        pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=_PARAMETERS)
     except ValueError:
         raise ParameterRefused("&", f"more than {_PARAMETERS} parameters") from None
     values = dict(pairs)

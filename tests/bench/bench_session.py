@@ -1,6 +1,6 @@
 """What the runtime does with a network, by how it is loaded and run. Figures for docs/models.md.
 
-    python tests/bench/bench_session.py models/mnist/2 [more model folders]
+    python tests/bench/bench_session.py models/mnist/3 [more model folders]
 
 Loading and memory with and without a cache of optimised networks, two processes at a time; images/s
 by threads and spinning, alone and beside a thread that decodes; bound arrays against plain runs.

@@ -71,7 +71,9 @@ def exif(size: int) -> bytes:
 
 
 def multipart(parts: list[bytes], boundary: bytes = b"b") -> bytes:
-    return b"".join(b"--%b\r\n%b\r\n" % (boundary, part) for part in parts) + b"--%b--\r\n" % boundary
+    return (
+        b"".join(b"--%b\r\n%b\r\n" % (boundary, part) for part in parts) + b"--%b--\r\n" % boundary
+    )
 
 
 def part(data: bytes, name: str = "file", file_name: str = "a.png", *headers: str) -> bytes:

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,7 +32,11 @@ PAGE = f"GET {SCRIPT} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     toy = ToyFolder(tmp_path_factory.mktemp("wire") / "models").write()
-    limits = {"deadline_ms": PATIENCE_S * 1000, "keep_alive_s": IDLE_S, "max_body_bytes": 1 << 20}
+    limits: dict[str, Any] = {
+        "deadline_ms": PATIENCE_S * 1000,
+        "keep_alive_s": IDLE_S,
+        "max_body_bytes": 1 << 20,
+    }
     with serving(toy, **limits) as server:
         yield server
 
@@ -63,7 +68,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         (LIVE.replace(b"/health/live", b"/docs/assets/%00") + END, [404]),
         (LIVE.replace(b"/health/live", b"/docs/assets/" + b"a" * 9999) + END, [404]),
         (LIVE.replace(b"/health/live", b"/docs/assets/../../../../etc/passwd") + END, [404]),
-        (LIVE.replace(b"/health/live", b"/docs/assets/" + b"%2e%2e%2f" * 9 + b"etc/passwd") + END, [404]),
+        (
+            LIVE.replace(b"/health/live", b"/docs/assets/" + b"%2e%2e%2f" * 9 + b"etc/passwd")
+            + END,
+            [404],
+        ),
         (LIVE.replace(b"/health/live", b"/problems/%0d%0aX:%20y") + END, [404]),
         (LIVE.replace(b"/health/live", b"/problems/%ed%a0%80") + END, [404]),
         (LIVE.replace(b"/health/live", b"//detect") + END, [404]),
@@ -84,8 +93,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         # of an upgrade that is not taken, and costs no body
         (LIVE + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + END, [200]),
         (post("/detect", ATTACKED, "Connection: Upgrade", "Upgrade: h2c"), [200]),
-        (post("/detect", ATTACKED, "Connection: Upgrade", "Upgrade: h2c", close=False) * 2, [200] * 2),
-        (CHUNKED.replace(END, b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + END) + CHUNK + b"0\r\n\r\n", [200]),
+        (
+            post("/detect", ATTACKED, "Connection: Upgrade", "Upgrade: h2c", close=False) * 2,
+            [200] * 2,
+        ),
+        (
+            CHUNKED.replace(END, b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + END)
+            + CHUNK
+            + b"0\r\n\r\n",
+            [200],
+        ),
         # of lengths
         (LENGTH + b"Content-Length: 3\r\nContent-Length: 4\r\n" + END + b"abcd", [400]),
         (LENGTH + b"Content-Length: 4\r\nContent-Length: 4\r\n" + END + b"abcd", [400]),
