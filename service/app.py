@@ -6,10 +6,12 @@ The only place where all rooms meet. Knows nothing of addresses or processes.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
+from threadpoolctl import threadpool_limits
 
 from service import __version__, problems
 from service.access import Gate
@@ -25,8 +27,9 @@ from service.rate_limit import TokenBuckets
 from service.reload import Reloader, hangups
 from service.repository import loader_of
 from service.request_log import RequestLog
-from service.routes import detect, health
+from service.routes import detect, health, inference_protocol, model_metadata
 from service.settings import Settings, load_settings
+from service.wire import Wire
 
 _ABOUT = """Two encoders look at the same image: one learned the features that survive a
 perturbation, one the features that do not. Where they disagree, somebody moved the image."""
@@ -41,7 +44,7 @@ def create_app(
     """An app with verified, warm models and metrics of its own; settings default to the variables.
 
     Lines about requests go into the sink. Without one there are none: whoever embeds the app has a
-    log of their own. Whoever stops it sets `app.state.stopping`, and it is not ready any more.
+    log of their own. Whoever will stop it calls `app.state.leave`, and it is not ready any more.
 
     Raises:
         StartupError: a setting, a key file, a model folder or the execution provider is not usable.
@@ -68,7 +71,8 @@ def create_app(
         await pipeline.start()
         metrics.workers.set(1)
         refreshing = asyncio.create_task(_refresh(metrics))
-        with hangups(heed):
+        # numpy's own threads would spin against the runtime's over the detector head's few numbers
+        with hangups(heed), threadpool_limits(1, user_api="blas"):
             reloading = asyncio.create_task(reloader.run())
             try:
                 yield
@@ -91,17 +95,19 @@ def create_app(
     )
     hot = HotRoutes()
     app.include_router(detect.router(pipeline, settings.max_images, hot, settings.disclose))
+    app.include_router(inference_protocol.router(pipeline, settings, hot))
+    app.include_router(model_metadata.router(pipeline, settings))
+    told_here = metrics if settings.metrics_port is None else None
+    app.include_router(health.router(pipeline, told_here, settings.disclose))
     app.state.pipeline = pipeline
-    app.state.gate = gate
-    app.state.stopping = False
-    app.include_router(
-        health.router(
-            pipeline,
-            metrics if settings.metrics_port is None else None,
-            lambda: bool(app.state.stopping),
-            settings.disclose,
-        )
+    app.state.wire = partial(  # what uvicorn is to make for each connection
+        Wire,
+        patience_s=settings.deadline_ms / 1000,
+        idle_s=settings.keep_alive_s,
+        on_refusal=problems.counter(metrics),
     )
+    app.state.leave = pipeline.leave
+    app.state.gate = gate
     if gate is not None:
         describe_keys(app)
     problems.install(app, metrics)

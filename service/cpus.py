@@ -24,6 +24,11 @@ def usable_cpus(root: Path = Path("/")) -> int:
     return max(1, math.ceil(min(allowed, quota(root))))
 
 
+def cpus_each(workers: int) -> int:
+    """What one of so many processes gets of them, at least 1."""
+    return math.ceil(usable_cpus() / workers)
+
+
 def quota(root: Path = Path("/")) -> float:
     """CPUs that the cgroups of this process grant, infinite where none limits them.
 

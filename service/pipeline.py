@@ -15,7 +15,7 @@ import numpy as np
 
 from service.batcher import Served
 from service.catalogue import Catalogue
-from service.cpus import usable_cpus
+from service.cpus import cpus_each
 from service.decision import Finding
 from service.errors import (
     DeadlineExceeded,
@@ -71,7 +71,10 @@ class Pipeline:
         self._deadline_s = settings.deadline_ms / 1000
         self._metric_classes = settings.metric_classes
         self._limits = Limits(settings.max_image_bytes, settings.max_pixels)
-        self._decoders = ThreadPoolExecutor(settings.decode_threads or usable_cpus(), "decoder")
+        self._leaving = False
+        self._decoders = ThreadPoolExecutor(
+            settings.decode_threads or cpus_each(settings.workers), "decoder"
+        )
 
     @property
     def catalogue(self) -> Catalogue:
@@ -89,8 +92,12 @@ class Pipeline:
 
     @property
     def ready(self) -> bool:
-        """Whether an image that is sent now will be judged."""
-        return self.lanes.ready
+        """Whether an image that is sent now will be judged, and may be."""
+        return self.lanes.ready and not self._leaving
+
+    def leave(self) -> None:
+        """Not ready from now on, and as before otherwise; also called from a signal handler."""
+        self._leaving = True
 
     def lane(self, name: str | None, version: int | None) -> Lane:
         """The lane of a loaded model, the default's where nothing is said.

@@ -29,7 +29,7 @@ _TICK_S = 0.02
 
 
 class Server(uvicorn.Server):
-    """Serves an app until a signal comes; `app.state.stopping` is True from then on."""
+    """Serves an app until a signal comes; it is not ready from then on."""
 
     def __init__(
         self,
@@ -46,7 +46,8 @@ class Server(uvicorn.Server):
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own lines say it better
         super().__init__(
             uvicorn.Config(
-                app,  # on uvloop and httptools, which uvicorn takes where they are installed
+                app,  # on uvloop, which uvicorn takes where it is installed
+                http=app.state.wire,
                 ws="none",
                 log_config=None,
                 access_log=False,  # ours says more, and nothing that a client wrote
@@ -81,7 +82,7 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Begin to end; also called from a signal handler."""
         self.should_exit = True
-        self._app.state.stopping = True
+        self._app.state.leave()
         self._drained_at = time.monotonic() + self._drain_s
         close = (b"connection", b"close")
         self.config.encoded_headers.append(close)  # of answers to come

@@ -18,7 +18,7 @@ from service.errors import SettingsRefused
 from service.exporter import exported
 from service.listeners import listen
 from service.log_sink import LogSink
-from service.logs import STDERR, logging_to, style_of
+from service.logs import STDERR, hush_decoders, logging_to, style_of
 from service.metric_files import metric_files
 from service.metrics import Metrics
 from service.reload import held_hangups
@@ -38,6 +38,7 @@ def run(settings: Settings) -> int | None:
     if settings.workers > 1 and sys.platform == "win32":
         raise SettingsRefused("setting workers: Windows has one only", "leave it out")
     tls_options(settings)
+    hush_decoders()
     style = style_of(settings.log_format, STDERR)
     with (
         held_hangups(),

@@ -19,9 +19,8 @@ from multiprocessing.connection import Connection
 from prometheus_client import CollectorRegistry
 
 from service.app import create_app
-from service.cpus import usable_cpus
 from service.errors import StartupError
-from service.logs import STDERR, logging_to, style_of
+from service.logs import STDERR, hush_decoders, logging_to, style_of
 from service.metric_files import MetricFiles
 from service.metrics import Metrics
 from service.reload import held_hangups
@@ -49,7 +48,7 @@ class Refused:
     exit_status: int
 
 
-def share(settings: Settings, cpus: int) -> Settings:
+def share(settings: Settings) -> Settings:
     """What one of `settings.workers` may use of what is meant for the service as a whole."""
 
     def part(whole: int, least: int = 1) -> int:
@@ -57,8 +56,6 @@ def share(settings: Settings, cpus: int) -> Settings:
 
     return settings.model_copy(
         update={
-            "threads": settings.threads or part(cpus),
-            "decode_threads": settings.decode_threads or part(cpus),
             "max_pending": part(settings.max_pending, settings.max_images),
             "max_held_bytes": part(settings.max_held_bytes, settings.max_body_bytes),
             "drift_window": part(settings.drift_window),
@@ -73,6 +70,7 @@ def work(
 ) -> None:
     """The whole life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
+    hush_decoders()
     style = style_of(settings.log_format, STDERR)
     with (
         held_hangups(),
@@ -81,7 +79,7 @@ def work(
     ):
         metrics = Metrics(CollectorRegistry(), files)
         try:
-            app = create_app(share(settings, usable_cpus()), sink, metrics)
+            app = create_app(share(settings), sink, metrics)
         except StartupError as error:
             with suppress(OSError):
                 line.send(Refused(str(error), error.hint, error.exit_status))

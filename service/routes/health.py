@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
 from functools import partial
 
 from fastapi import APIRouter
@@ -21,7 +20,6 @@ from service.settings import Disclosure
 def router(
     pipeline: Pipeline,
     metrics: Metrics | None,
-    stopping: Callable[[], bool],
     disclose: Disclosure = "full",
 ) -> APIRouter:
     """All of it, over one pipeline, and its metrics where they are not elsewhere."""
@@ -36,7 +34,7 @@ def router(
     @routes.head("/health/ready", include_in_schema=False)
     @routes.get("/health/ready", summary="Images can be sent", responses=problems(ShuttingDown))
     async def ready() -> Ready:
-        if stopping() or not pipeline.ready:
+        if not pipeline.ready:
             raise ShuttingDown
         return Ready(models=[model_name(model) for model in pipeline.catalogue])
 

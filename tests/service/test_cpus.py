@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpus import quota, usable_cpus
+from service.cpus import cpus_each, quota, usable_cpus
 
 V2 = "sys/fs/cgroup/"
 V1 = "sys/fs/cgroup/cpu/"
@@ -102,3 +102,11 @@ def test_the_mask_counts_where_it_is_less(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_this_machine_has_a_cpu() -> None:
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("cpus", "workers", "each"), [(8, 1, 8), (8, 3, 3), (2, 4, 1)])
+def test_workers_share_them(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int, each: int
+) -> None:
+    monkeypatch.setattr("service.cpus.usable_cpus", lambda: cpus)
+    assert cpus_each(workers) == each
