@@ -57,13 +57,14 @@ reproduce: .venv-dev/installed ## train, evaluate and report the paper's methods
 		made="$$made runs/$$name"; \
 	done; .venv-dev/bin/parallax-train report --paper $$made --out $(REPORT)
 
-bench: bench-train bench-serve ## images/s of training, requests/s of the service
+bench: bench-train bench-serve ## images/s of training, requests/s of the service beside others
 
 bench-train: .venv-dev/installed
 	.venv-dev/bin/python tests/bench/bench_train.py
 
-bench-serve: .venv-dev/installed
-	.venv-dev/bin/python tests/bench/bench_serve.py
+# Peers are installed into .venv-peers on first use. ARGS="--out docs" makes docs/performance.md anew.
+bench-serve: .venv-dev/installed $(SERVING)
+	.venv-dev/bin/python -m tests.bench.bench_serve $(ARGS)
 
 # The stamp names the extra: `make serve EXTRA=gpu` after a CPU install makes the environment anew, as
 # onnxruntime and onnxruntime-gpu hold the same module and cannot stand side by side.
@@ -76,4 +77,4 @@ $(SERVING) .venv-dev/installed: pyproject.toml
 	@touch $@
 
 clean: ## remove environments and caches
-	rm -rf .venv .venv-dev .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-dev .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

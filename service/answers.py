@@ -5,17 +5,20 @@ Pure translation from `Examined` to `service.schemas`; decides nothing.
 
 from typing import Any
 
+from service.catalogue import Catalogue, Model
 from service.decision import Guess, top_k
 from service.pipeline import Examined
-from service.repository import Catalogue, Model
 from service.schemas import (
     Classification,
     Detection,
     Label,
     LabelProbability,
+    ListedModels,
     LoadedModel,
+    LoadedModels,
     ModelFacts,
     ModelName,
+    RefusedModel,
     Timings,
     Verdict,
     Ways,
@@ -68,14 +71,26 @@ def verdict(examined: Examined, model: Model) -> Verdict:
     )
 
 
-def loaded_model(model: Model, catalogue: Catalogue) -> LoadedModel:
-    """A model's entry in `/models`."""
-    return LoadedModel(**_facts(model, catalogue), decision=model.manifest.decision)
+def loaded_models(catalogue: Catalogue) -> LoadedModels:
+    """The answer of `/models`."""
+    models = [
+        LoadedModel(**_facts(model, catalogue), decision=model.manifest.decision)
+        for model in catalogue
+    ]
+    return LoadedModels(models=models, refused=_refused(catalogue))
 
 
-def listed_model(model: Model, catalogue: Catalogue) -> ModelFacts:
+def listed_models(catalogue: Catalogue) -> ListedModels:
     """The same, where only verdicts are told."""
-    return ModelFacts(**_facts(model, catalogue))
+    models = [ModelFacts(**_facts(model, catalogue)) for model in catalogue]
+    return ListedModels(models=models, refused=_refused(catalogue))
+
+
+def _refused(catalogue: Catalogue) -> list[RefusedModel]:
+    return [
+        RefusedModel(name=entry.name, version=entry.version, reason=entry.reason)
+        for entry in catalogue.left_out
+    ]
 
 
 def _facts(model: Model, catalogue: Catalogue) -> dict[str, Any]:
@@ -85,6 +100,7 @@ def _facts(model: Model, catalogue: Catalogue) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "default": model is catalogue.default,
+        "active": catalogue.is_active(model),
         "provider": session.provider,
         "threads": session.threads,
         "created": manifest.created.isoformat(),

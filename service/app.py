@@ -3,6 +3,7 @@
 The only place where all rooms meet. Knows nothing of addresses or processes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,16 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from service import __version__, problems
 from service.access import Gate
+from service.assembly import load_catalogue
 from service.edge import Edge
 from service.hot import HotRoutes
 from service.log_sink import LogSink
 from service.logs import STDERR, style_of
-from service.manifest import INPUT
 from service.metrics import Metrics
 from service.openapi import describe_keys
 from service.pipeline import Pipeline
 from service.rate_limit import TokenBuckets
-from service.repository import load_catalogue
+from service.reload import Reloader, hangups
+from service.repository import loader_of
 from service.request_log import RequestLog
 from service.routes import detect, health
 from service.settings import Settings, load_settings
@@ -44,23 +46,30 @@ def create_app(settings: Settings | None = None, sink: LogSink | None = None) ->
     gate = _gate(settings, metrics)
     catalogue = load_catalogue(
         settings.models,
-        provider=settings.provider,
-        threads=settings.threads,
+        loader_of(settings, max_batch=settings.max_batch),
         default_model=settings.default_model,
     )
-    for model in catalogue:
-        model.session.warm_up(INPUT, model.manifest.input.shape, (1, settings.max_batch))
     pipeline = Pipeline(catalogue, settings, metrics)
+    reloader = Reloader(pipeline.lanes, settings, metrics)
+
+    def heed() -> None:
+        """SIGHUP: what was read at the start is read anew."""
+        if gate is not None:
+            gate.reload()
+        reloader.ask()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await pipeline.start()
-        try:
-            yield
-        finally:
-            await pipeline.close()
-            if sink is not None:
-                sink.flush()  # the server ends with the signal that it was sent, at once
+        with hangups(heed):
+            reloading = asyncio.create_task(reloader.run())
+            try:
+                yield
+            finally:
+                reloading.cancel()
+                await pipeline.close()
+                if sink is not None:
+                    sink.flush()  # the server ends with the signal that it was sent, at once
 
     app = FastAPIOffline(  # whose /docs asks no host but this one
         title="Parallax",

@@ -1,14 +1,14 @@
-"""Many small requests, few large runs: a queue, a thread that runs batches, a bound on both.
+"""Many small requests, few large runs: a queue, threads that run batches, a bound on both.
 
-What is submitted is a chunk: the images of one request, or as many of them as fit a run. The thread
+What is submitted is a chunk: the images of one request, or as many of them as fit a run. A thread
 takes the chunks that are waiting (up to `max_batch` images), runs them, and meanwhile the next
-batch gathers. It is woken when the event loop has worked off what had arrived, so that requests
-that came together run together. Where they come in company, the oldest waits up to `max_delay_s`
-for a fuller batch; where the last run had a single chunk, nobody waits for others. Chunks whose
-client has gone, or whose deadline has passed, are dropped before they cost a run. An image fails
-alone where the runner says so, with its whole batch where the runner raises.
-Knows neither images nor the runtime: a chunk is anything with a length that can be sliced, the
-runner any function of a list of them.
+batch gathers; threads that are idle at the same time share what is waiting. They are woken when the
+event loop has worked off what had arrived, so that requests that came together run together. Where
+they come in company, the oldest waits up to `max_delay_s` for a fuller batch; where the last run
+had a single chunk, nobody waits for others. Chunks whose client has gone, or whose deadline has
+passed, are dropped before they cost a run. An image fails alone where the runner says so, with its
+whole batch where the runner raises. Knows neither images nor the runtime: a chunk is anything with
+a length that can be sliced, the runner any function of a list of them.
 
     admit > submit > waiting > taken > runner > delivered
       |        |                          |
@@ -79,10 +79,11 @@ class MicroBatcher(Generic[Chunk, Result]):
         max_batch: int,
         max_pending: int,
         max_delay_s: float = 0.0,
+        runs: int = 1,
         on_batch: Callable[[int], None] = lambda size: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`runner` is called in a thread of its own, never twice at once; `on_batch` beside it.
+        """`runner` is called in threads of its own, up to `runs` at once; `on_batch` beside it.
 
         It answers each image of its chunks, in order, with a result, or with an InferenceFailed for
         that image alone.
@@ -97,17 +98,21 @@ class MicroBatcher(Generic[Chunk, Result]):
         self._pending = 0  # admitted and not yet answered; touched by the event loop only
         self._waking = False  # the same: whether the thread will be told of what is waiting
         self._seconds_an_image = 0.0  # a moving average, from the first run on
-        self._wake = threading.Condition()  # guards the two below
+        self._wake = threading.Condition()  # guards the four below
         self._waiting: deque[_Ticket[Chunk, Result]] = deque()
         self._open = False
+        self._idle = 0  # threads that wait for chunks
+        self._in_company = False  # the last run had several chunks
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._in_company = False  # the last run had several chunks; touched by the thread only
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batcher_{number}", daemon=True)
+            for number in range(runs)
+        ]
 
     @property
     def running(self) -> bool:
         """Whether what is submitted will be answered."""
-        return self._open and self._thread.is_alive()
+        return self._open and all(thread.is_alive() for thread in self._threads)
 
     @property
     def pending(self) -> int:
@@ -118,15 +123,17 @@ class MicroBatcher(Generic[Chunk, Result]):
         """Begin to take chunks; once in a batcher's life, inside the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._open = True
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     async def close(self) -> None:
         """Admit nothing more, run what was submitted, then stop the thread."""
         with self._wake:
             self._open = False
-            self._wake.notify()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+            self._wake.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join)
 
     def check_room(self, count: int, *, time_left_s: float = math.inf) -> None:
         """That `count` images would be admitted now.
@@ -138,7 +145,7 @@ class MicroBatcher(Generic[Chunk, Result]):
         """
         if not self._open:
             raise ShuttingDown
-        expected_s = self._pending * self._seconds_an_image
+        expected_s = self._pending * self._seconds_an_image / len(self._threads)
         if self._pending + count > self._max_pending or expected_s > time_left_s:
             raise Overloaded(max(1, min(_LONGEST_RETRY_S, math.ceil(expected_s))))
 
@@ -193,7 +200,7 @@ class MicroBatcher(Generic[Chunk, Result]):
         with self._wake:
             self._wake.notify()
 
-    # --- in the batcher's thread ---
+    # --- in the batcher's threads ---
 
     def _work(self) -> None:
         while batch := self._take():
@@ -202,37 +209,49 @@ class MicroBatcher(Generic[Chunk, Result]):
     def _take(self) -> list[_Ticket[Chunk, Result]]:
         """The next batch, not empty; empty once closed and drained."""
         with self._wake:
-            while True:
-                self._drop_abandoned()
-                if not self._waiting:
-                    if not self._open:
-                        return []
-                    self._wake.wait()
-                    continue
-                in_company = self._in_company or len(self._waiting) > 1
-                delay_s = self._max_delay_s if in_company else 0.0
-                left = self._waiting[0].arrived + delay_s - self._clock()
-                batch = self._fitting()
-                if left <= 0 or len(batch) < len(self._waiting) or not self._open:
-                    break
-                if sum(len(ticket.chunk) for ticket in batch) == self._max_batch:
-                    break
-                self._wake.wait(left)
-            for _ in batch:
-                self._waiting.popleft()
-            self._in_company = len(batch) > 1
-            return batch
+            self._idle += 1
+            try:
+                return self._gather()
+            finally:
+                self._idle -= 1
 
-    def _fitting(self) -> list[_Ticket[Chunk, Result]]:
-        """The oldest chunks that fit a run together; one at least."""
+    def _gather(self) -> list[_Ticket[Chunk, Result]]:
+        while True:
+            self._drop_abandoned()
+            if not self._waiting:
+                if not self._open:
+                    return []
+                self._wake.wait()
+                continue
+            batch, is_full = self._fitting()
+            in_company = self._in_company or len(self._waiting) > 1
+            delay_s = self._max_delay_s if in_company else 0.0
+            left = self._waiting[0].arrived + delay_s - self._clock()
+            if left <= 0 or is_full or not self._open:
+                break
+            self._wake.wait(left)
+        for _ in batch:
+            self._waiting.popleft()
+        if self._waiting and self._idle > 1:
+            self._wake.notify()
+        self._in_company = len(batch) > 1
+        return batch
+
+    def _fitting(self) -> tuple[list[_Ticket[Chunk, Result]], bool]:
+        """The oldest chunks, one at least, and whether a run has no room for the next.
+
+        A thread's share of the images, so that idle ones run at the same time; up to a batch.
+        """
+        waiting = sum(len(ticket.chunk) for ticket in self._waiting)
+        share = min(self._max_batch, math.ceil(waiting / self._idle))
         batch: list[_Ticket[Chunk, Result]] = []
-        room = self._max_batch
+        size = 0
         for ticket in self._waiting:
-            room -= len(ticket.chunk)
-            if room < 0:
+            if size >= share or size + len(ticket.chunk) > self._max_batch:
                 break
             batch.append(ticket)
-        return batch
+            size += len(ticket.chunk)
+        return batch, waiting >= self._max_batch
 
     def _drop_abandoned(self) -> None:
         if any(ticket.future.done() for ticket in self._waiting):

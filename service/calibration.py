@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import conformal, drift
+from service.catalogue import Model
 from service.conformal import Fitted, Thresholds
 from service.decision import Finding
 from service.errors import CalibrationRefused, FileUnreadable, ImageRefused
@@ -30,7 +31,6 @@ from service.manifest import (
     Policy,
     Threshold,
 )
-from service.repository import Model
 from service.scores import Labels, Scores
 
 MAX_SHIFT = 0.15  # of the scores; about the share of attacked images that would pass unnoticed

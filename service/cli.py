@@ -1,4 +1,4 @@
-"""`parallax serve | detect | calibrate | models`: the service on a terminal.
+"""`parallax serve | detect | calibrate | models [activate | rollback]`: the service on a terminal.
 
 Turns flags into settings, and errors into one line, a hint and an exit status. What is printed is
 for people; `--json` is for programs.
@@ -22,8 +22,10 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from service import __version__
+from service.activation import activate, active_version, rollback
 from service.answers import detection
 from service.app import create_app
+from service.assembly import load_catalogue
 from service.calibration import (
     MAX_SHIFT,
     Wanted,
@@ -31,6 +33,7 @@ from service.calibration import (
     image_files,
     recalibrated,
 )
+from service.catalogue import Catalogue, Model
 from service.conformal import RATES
 from service.errors import (
     AddressUnusable,
@@ -44,12 +47,13 @@ from service.errors import (
 from service.images import Limits, Upload
 from service.lanes import Lane
 from service.logs import STDERR, hold_standard_streams, logging_to, style_of
-from service.manifest import Policy
+from service.manifest import Policy, version_number
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.policies import Rule, Wish
 from service.problems import problem
-from service.repository import Catalogue, Model, folders, load_catalogue, load_model
+from service.reload import held_hangups
+from service.repository import folders, loader_of
 from service.schemas import Detection, Refusal
 from service.settings import Settings, load_settings
 from service.tables import calibrated, described, table
@@ -82,6 +86,7 @@ def serve(flags: dict[str, Any]) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the lines below say it better
     style = style_of(settings.log_format, STDERR)
     with (
+        held_hangups(),
         logging_to(STDERR, level=settings.log_level, style=style) as sink,
         _listener(settings.host, settings.port) as listener,
     ):
@@ -150,16 +155,39 @@ def calibrate(flags: dict[str, Any]) -> int:
 def models(flags: dict[str, Any]) -> int:
     """Verify every model folder; 1 where one is refused."""
     settings = load_settings(flags)
-    refused = 0
+    loader, refused = loader_of(settings), 0
     for folder in folders(settings.models):
+        name = folder.parent.name
         try:
-            model = load_model(folder, provider=settings.provider, threads=settings.threads)
+            model = loader.load(folder)
+            is_active = active_version(settings.models, name) == model.version
         except ModelRefused as error:
             refused += 1
-            print(f"{folder.parent.name} version {folder.name}: REFUSED, {error.reason}")
+            print(f"{name} version {folder.name}: REFUSED, {error.reason}")
         else:
-            print(described(model))
+            print(described(model) + (", active" if is_active else ""))
     return int(refused > 0)
+
+
+def models_activate(flags: dict[str, Any]) -> int:
+    """Have a version answer where none is named."""
+    name, version = flags.pop("name"), flags.pop("version")
+    settings = load_settings(flags)
+    activate(settings.models, loader_of(settings), name, version)
+    _tell_active(name, active_version(settings.models, name))
+    return 0
+
+
+def models_rollback(flags: dict[str, Any]) -> int:
+    """Have an older version answer where none is named."""
+    name, to = flags.pop("name"), flags.pop("to")
+    settings = load_settings(flags)
+    _tell_active(name, rollback(settings.models, loader_of(settings), name, to))
+    return 0
+
+
+def _tell_active(name: str, version: int) -> None:
+    print(f"{name} version {version} is active; a running service heeds it on SIGHUP")
 
 
 # --- flags ---
@@ -238,10 +266,40 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--note", metavar="TEXT", help="kept in the manifest")
     _add_settings(command, _CALIBRATE_FLAGS)
 
-    command = commands.add_parser("models", help="verify the model folders and list them")
-    command.set_defaults(command=models)
-    _add_settings(command, _MODEL_FLAGS)
+    _add_models(commands.add_parser("models", help="verify the model folders and list them"))
     return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """`models` alone lists; the two below it say which version answers where none is named."""
+    parser.set_defaults(command=models)
+    _add_settings(parser, _MODEL_FLAGS)
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    command = commands.add_parser("activate", help="have a version answer where none is named")
+    command.set_defaults(command=models_activate)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("version", type=_version_or_newest, metavar="VERSION|newest")
+    _add_settings(command, _MODEL_FLAGS)
+
+    command = commands.add_parser("rollback", help="have the next older version answer again")
+    command.set_defaults(command=models_rollback)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument(
+        "--to", type=_version, metavar="VERSION", help="an older one than the next"
+    )
+    _add_settings(command, _MODEL_FLAGS)
+
+
+def _version(text: str) -> int:
+    version = version_number(text)
+    if version is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; they are 1, 2, 3 ...")
+    return version
+
+
+def _version_or_newest(text: str) -> int | None:
+    return None if text == "newest" else _version(text)
 
 
 def _share(text: str) -> float:
@@ -290,10 +348,7 @@ def _listener(host: str, port: int) -> Iterator[socket.socket]:
 
 def _catalogue(settings: Settings) -> Catalogue:
     return load_catalogue(
-        settings.models,
-        provider=settings.provider,
-        threads=settings.threads,
-        default_model=settings.default_model,
+        settings.models, loader_of(settings), default_model=settings.default_model
     )
 
 

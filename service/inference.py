@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import manifest as contract
+from service.catalogue import Model
 from service.decision import Finding, Measure, decide
 from service.errors import InferenceFailed
 from service.mixture import Mixture
-from service.repository import Model
 from service.scores import Features, Logits, Temperature
 
 Pixels = NDArray[np.float32]

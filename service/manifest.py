@@ -16,6 +16,7 @@ A model folder is `models/<name>/<version>/` with
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +54,7 @@ FEATURES = (Z_ROBUST, Z_NONROBUST)  # (N, features) each
 OUTPUTS = LOGITS + FEATURES
 
 _CHUNK = 1 << 20
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def parse_eps(text: str) -> float:
@@ -293,6 +295,11 @@ class Manifest(_Closed):
             if threshold.per_class is not None and len(threshold.per_class) != len(self.labels):
                 raise ValueError(f"per_class of rate {rate} needs a value for each label")
         return self
+
+
+def version_number(text: str) -> int | None:
+    """The version that a folder's name or an operator says; None where it is none of 1, 2, 3 ..."""
+    return int(text) if _VERSION.fullmatch(text) else None
 
 
 def sha256_file(path: Path) -> str:

@@ -130,6 +130,12 @@ class Metrics:
             _MODEL,
             registry=registry,
         )
+        self.reloads = Counter(
+            "parallax_reloads_total",
+            "Looks for changed models by outcome: switched, unchanged, or refused in part or whole",
+            ("outcome",),
+            registry=registry,
+        )
         self.log_dropped = Counter(
             "parallax_log_dropped_total",
             "Log lines that were lost: the stream was full, closed or too slow",
@@ -141,6 +147,16 @@ class Metrics:
             (*_MODEL, "provider", "threads", "default", "sha256"),
             registry=registry,
         )
+
+    def forget(self, model: str, version: int) -> None:
+        """Remove all that is said of a model that is served no more."""
+        labels = {"model": model, "version": str(version)}
+        for metric in (
+            *(self.images, self.detections, self.score, self.batch_size, self.pending),
+            *(self.adversarial_rate, self.alarm_rate, self.promised_rate),
+            *(self.score_stability, self.score_distance),
+        ):
+            metric.remove_by_labels(labels)
 
     def exposition(self, *, with_scores: bool = True) -> bytes:
         """Prometheus text format. Two readings around a probe tell its score; so it may be told

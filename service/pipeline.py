@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from service.batcher import Served
+from service.catalogue import Catalogue
+from service.cpus import usable_cpus
 from service.decision import Finding
 from service.errors import (
     DeadlineExceeded,
@@ -25,8 +27,6 @@ from service.inference import Pixels
 from service.lanes import Lane, Lanes
 from service.metrics import Metrics
 from service.policies import Judgement, Rule, Wish, judge, resolve
-from service.repository import Catalogue
-from service.session import usable_cpus
 from service.settings import Settings
 
 _FEW = 4  # small images that are decoded in the event loop; more would hold it up
@@ -64,7 +64,7 @@ class Pipeline:
             SettingsRefused: a model that answers where no version is named cannot follow the policy
                 or the rate of the settings. Another version may: who asks for it is refused then.
         """
-        self._lanes = Lanes(catalogue, settings, metrics)
+        self.lanes = Lanes(catalogue, settings, metrics)
         self._default = Wish(settings.policy, settings.fpr)
         self._alert_window_s = settings.alert_window_s
         self._metrics = metrics
@@ -76,21 +76,21 @@ class Pipeline:
     @property
     def catalogue(self) -> Catalogue:
         """The models that are served now."""
-        return self._lanes.catalogue
+        return self.lanes.catalogue
 
     async def start(self) -> None:
         """Begin to answer."""
-        self._lanes.start()
+        self.lanes.start()
 
     async def close(self) -> None:
         """Answer what was submitted, nothing after it; an image that is being decoded is left."""
-        await self._lanes.close()
+        await self.lanes.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     @property
     def ready(self) -> bool:
         """Whether an image that is sent now will be judged."""
-        return self._lanes.ready
+        return self.lanes.ready
 
     def lane(self, name: str | None, version: int | None) -> Lane:
         """The lane of a loaded model, the default's where nothing is said.
@@ -98,7 +98,7 @@ class Pipeline:
         Raises:
             ModelUnknown: nothing like it is loaded.
         """
-        return self._lanes.find(name, version)
+        return self.lanes.find(name, version)
 
     def rule(self, lane: Lane, asked: Wish) -> Rule:
         """How a request's images are judged: as it asks, else as the settings, else the model say.

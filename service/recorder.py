@@ -5,12 +5,12 @@ judgements; neither requests nor how the numbers are collected.
 """
 
 from service.alerts import RateMonitor
+from service.catalogue import Model
 from service.decision import Finding
 from service.drift import DriftMonitor
 from service.errors import RequestError
 from service.metrics import Metrics, bounded
 from service.policies import Judgement, Rule
-from service.repository import Model
 from service.settings import Settings
 
 NO_RATE = "none"  # metric label of a policy without a target

@@ -14,11 +14,11 @@ from typing import Any
 from pydantic_core import to_json
 
 from service.access import VISITOR
+from service.catalogue import Model
 from service.log_sink import LogSink
 from service.logs import Style, timestamp
 from service.pipeline import Entry, Examined
 from service.problems import OUTCOME
-from service.repository import Model
 
 _EXAMINED = "parallax.examined"  # key of the ASGI scope: the model, and an entry for each image
 

@@ -186,6 +186,7 @@ class ModelFacts(BaseModel):
     name: str
     version: int
     default: bool
+    active: bool  # answers where its name is said and no version
     provider: str
     threads: int
     created: str
@@ -202,16 +203,26 @@ class LoadedModel(ModelFacts):
     decision: DecisionSpec
 
 
+class RefusedModel(BaseModel):
+    """A version that is not served as it lies there; None where all of a name is meant."""
+
+    name: str
+    version: int | None
+    reason: str
+
+
 class LoadedModels(BaseModel):
-    """`/models`."""
+    """`/models`; `refused` is what the latest reload found and did not take."""
 
     models: list[LoadedModel]
+    refused: list[RefusedModel]
 
 
 class ListedModels(BaseModel):
     """`/models` where only verdicts are told."""
 
     models: list[ModelFacts]
+    refused: list[RefusedModel]
 
 
 class Live(BaseModel):

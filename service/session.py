@@ -1,15 +1,16 @@
-"""One ONNX model ready to run. The only file that imports onnxruntime.
+"""One ONNX model ready to run. With `service.bound` the only file that imports onnxruntime.
 
-Chooses the execution provider and the thread count, checks what the runtime really gave, warms up.
-Knows neither files nor batching nor what the outputs mean.
+Chooses the execution provider and the thread count, checks what the runtime really gave, optimises
+the network or takes it optimised, warms up. Knows neither files nor batching nor what the outputs
+mean.
 """
 
 import ctypes
 import logging
-import math
-import os
 import sys
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from service.bound import GRAPH_ID, NO_GRAPH, Bound, padded_sizes
+from service.cpus import usable_cpus
 from service.errors import ProviderAbsent
+from service.graph_cache import GRAPH_FILE, WEIGHTS_FILE, KeptGraph
 
 Provider = Literal["auto", "cpu", "cuda"]
 Arrays = dict[str, NDArray[np.float32]]
@@ -27,7 +31,9 @@ CUDA = "CUDAExecutionProvider"
 RUNTIME_VERSION: str = ort.__version__
 
 _QUIET = 4  # fatal only: what fails is raised as well, and told once in our own words
-
+_WARM_UP_S = 0.25  # for the sizes beyond the least and the largest, on the CPU
+_REPEATS = 3  # a CUDA graph is recorded in the first runs and repeated from then on
+_SAME = 1e-3  # of outputs, absolute and relative, with and without binding
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +45,17 @@ class SessionError(Exception):
 class Session:
     """A loaded model. `run` may be called from any thread."""
 
-    def __init__(self, model: bytes, *, provider: Provider, threads: int | None = None) -> None:
-        """
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        provider: Provider,
+        threads: int | None = None,
+        kept: KeptGraph | None = None,
+        cuda_graphs: bool = False,
+    ) -> None:
+        """`kept` is where the optimised network is taken from, or put, on the CPU.
+
         Raises:
             ProviderAbsent: `cuda` was asked for and cannot be had.
             SessionError: the bytes are not a model that the runtime can load.
@@ -50,7 +65,11 @@ class Session:
         if provider == "cuda" and missing:
             raise ProviderAbsent(missing)
         wants_cuda = provider != "cpu" and not missing
-        self._session = _open(model, self.threads, cuda=wants_cuda)
+        optimised = None if kept is None or wants_cuda else _kept(model, self.threads, kept)
+        self.from_cache = optimised is not None
+        self._session = optimised or _open(
+            model, self.threads, cuda=wants_cuda, graphs=wants_cuda and cuda_graphs
+        )
         self.provider: str = self._session.get_providers()[0]
         if provider == "cuda" and self.provider != CUDA:
             raise ProviderAbsent("the runtime fell back to another one; its CUDA libraries fail")
@@ -59,6 +78,11 @@ class Session:
         self.inputs = {node.name: _shape(node.shape) for node in self._session.get_inputs()}
         self.input_types = {node.name: node.type for node in self._session.get_inputs()}
         self.outputs = tuple(node.name for node in self._session.get_outputs())
+        self._plainly: ort.RunOptions | None = None
+        if self.provider == CUDA and cuda_graphs:
+            self._plainly = ort.RunOptions()
+            self._plainly.add_run_config_entry(GRAPH_ID, NO_GRAPH)
+        self._bound: dict[int, Bound] = {}
 
     def run(self, name: str, batch: NDArray[np.float32], outputs: Sequence[str]) -> Arrays:
         """Feed (N, ...) to the input `name`; the asked outputs by name, (N, ...) each.
@@ -66,46 +90,55 @@ class Session:
         Raises:
             SessionError: the run failed.
         """
+        size = next((size for size in self._bound if size >= len(batch)), None)
         try:
-            values = self._session.run(list(outputs), {name: batch})
+            if size is not None:
+                return self._bound[size].run(batch, outputs)
+            values = self._session.run(list(outputs), {name: batch}, self._plainly)
         except Exception as error:  # the runtime's exceptions share no base class of their own
             raise SessionError(_one_line(error)) from error
         return dict(zip(outputs, values, strict=True))
 
-    def warm_up(self, name: str, shape: tuple[int, ...], sizes: Sequence[int]) -> None:
-        """Run zeros of every batch size, so that the first request pays for no allocation."""
-        for size in sizes:
-            self.run(name, np.zeros((size, *shape), np.float32), self.outputs)
+    def warm_up(self, name: str, shape: tuple[int, ...], largest: int) -> None:
+        """Run zeros (N, *shape) at the sizes up to `largest`, so that no request pays for a first.
 
+        On the CPU the largest and 1, then the others for as long as _WARM_UP_S lasts: memory grows
+        with the largest, and a new size costs next to nothing after it. On CUDA arrays are bound at
+        few sizes, and batches filled up to them.
 
-def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs this process may use: the scheduler's mask, cut by the cgroup's quota; at least 1.
+        Raises:
+            SessionError: a run failed.
+        """
+        if self.provider == CUDA:
+            self.bind(name, shape, largest, "cuda")
+            return
+        began = time.perf_counter()
+        few = padded_sizes(largest)
+        for place, size in enumerate(dict.fromkeys((largest, *few, *range(1, largest)))):
+            if place < 2 or time.perf_counter() - began < _WARM_UP_S:
+                self.run(name, np.zeros((size, *shape), np.float32), self.outputs)
 
-    A container with a quota of two CPUs on a host of 64 still sees 64; 64 threads would be
-    throttled.
-    """
-    if sys.platform == "linux":
-        allowed = len(os.sched_getaffinity(0))
-    else:  # pragma: no cover  # the mask exists on Linux only
-        allowed = os.cpu_count() or 1
-    return max(1, math.ceil(min(allowed, _quota(cgroup))))
+    def bind(self, name: str, shape: tuple[int, ...], largest: int, device: str) -> None:
+        """Bind arrays on `device` at padded sizes; one that answers otherwise is not used.
 
-
-def _quota(cgroup: Path) -> float:
-    """CPUs granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_*`); infinite where unlimited."""
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
-        except OSError:
-            return math.inf
-    try:
-        granted = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max 100000" is how v2 says unlimited
-        return math.inf
-    return granted if granted > 0 else math.inf  # and -1 is how v1 says it
+        Raises:
+            SessionError: a run without binding failed.
+        """
+        noise = np.random.default_rng(0).random((largest, *shape), np.float32)
+        bound: dict[int, Bound] = {}
+        for size in padded_sizes(largest):
+            batch = noise[:size]
+            plain = self.run(name, batch, self.outputs)
+            like = {output: values.shape for output, values in plain.items()}
+            try:
+                made = Bound(self._session, device, name, batch.shape, like)
+                for _ in range(_REPEATS):
+                    _check_same(made.run(batch, self.outputs), plain)
+            except Exception as error:  # the runtime's exceptions share no base class of their own
+                log.warning("arrays of %d images are not bound: %s", size, _one_line(error))
+            else:
+                bound[size] = made
+        self._bound = bound
 
 
 def cuda_missing() -> str | None:
@@ -125,21 +158,74 @@ def cuda_missing() -> str | None:
     return None if found and count.value > 0 else "the NVIDIA driver finds no device"
 
 
-def _open(model: bytes, threads: int, *, cuda: bool) -> ort.InferenceSession:
+def _open(model: bytes, threads: int, *, cuda: bool, graphs: bool = False) -> ort.InferenceSession:
+    providers: list[str | tuple[str, dict[str, str]]] = [CPU]
+    if cuda:
+        ort.preload_dlls()  # CUDA and cuDNN from their Python packages, where those are installed
+        settings = {"use_tf32": "0"}  # TF32 would break parity with training
+        providers.insert(0, (CUDA, settings | ({"enable_cuda_graph": "1"} if graphs else {})))
+    try:
+        return _load(model, _options(threads), providers)
+    except SessionError as error:
+        if not graphs:
+            raise
+        log.warning("the network cannot be a CUDA graph: %s", error)
+        return _open(model, threads, cuda=cuda)
+
+
+def _kept(model: bytes, threads: int, kept: KeptGraph) -> ort.InferenceSession | None:
+    """The optimised network from where it is kept, put there first where it is absent.
+
+    Its weights, prepacked ones too, are mapped into memory and not copied: several processes hold
+    them once. None where it can be neither read nor written.
+    """
+    folder = kept.find() or kept.keep(partial(_optimise, model, threads))
+    if folder is None:
+        return None
+    options = _options(threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return _load(str(folder / GRAPH_FILE), options, [CPU])
+    except SessionError as error:
+        log.warning("optimised network %s is not used: %s", folder, error)
+        return None
+
+
+def _optimise(model: bytes, threads: int, folder: Path) -> None:
+    options = _options(threads)
+    options.optimized_model_filepath = str(folder / GRAPH_FILE)
+    for name, value in (
+        ("optimized_model_external_initializers_file_name", WEIGHTS_FILE),
+        ("optimized_model_external_initializers_min_size_in_bytes", "1024"),
+        ("save_external_prepacked_constant_initializers", "1"),
+    ):
+        options.add_session_config_entry(f"session.{name}", value)
+    _load(model, options, [CPU])
+
+
+def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
-    # spinning threads burn the CPU that decodes the next images
+    # Threads that spin burn the CPU that decodes the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers: list[str | tuple[str, dict[str, str]]] = [CPU]
-    if cuda:
-        ort.preload_dlls()  # CUDA and cuDNN from their Python packages, where those are installed
-        providers.insert(0, (CUDA, {"use_tf32": "0"}))  # TF32 would break parity with training
+    return options
+
+
+def _load(
+    model: bytes | str, options: ort.SessionOptions, providers: Sequence[object]
+) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model, options, providers=providers)
     except Exception as error:  # the runtime's exceptions share no base class of their own
         raise SessionError(_one_line(error)) from error
+
+
+def _check_same(answers: Arrays, plain: Arrays) -> None:
+    for name, values in plain.items():
+        if not np.allclose(answers[name], values, rtol=_SAME, atol=_SAME):
+            raise SessionError(f"{name} differs from a run without binding")
 
 
 def _shape(dimensions: Sequence[int | str | None]) -> tuple[int | None, ...]:

@@ -40,6 +40,12 @@ class Settings(BaseSettings):
         min_length=1,
         description="NAME or NAME/VERSION that answers where none is named; else the first name",
     )
+    reload_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="seconds between looks for changed model folders; 0 looks on SIGHUP only",
+    )
 
     # who may ask
     api_keys: Path | None = Field(
@@ -71,6 +77,15 @@ class Settings(BaseSettings):
     )
     decode_threads: int | None = Field(
         None, ge=1, description="threads that decode images; else the CPUs this process may use"
+    )
+
+    cuda_graphs: bool = Field(
+        False, description="repeat recorded CUDA graphs; for networks that lie on the GPU whole"
+    )
+    cache: Path | None = Field(
+        None,
+        description="directory for optimised networks: a faster start, and weights that processes "
+        "share; who may write there decides what is served",
     )
 
     # how much at once

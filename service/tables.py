@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from service.catalogue import Model
 from service.manifest import DecisionSpec
-from service.repository import Model
 from service.schemas import Detection, LabelProbability, Refusal
 
 _COLUMNS = ("image", "verdict", "label", "p", "score", "standard", "robust", "non-robust")

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from service.answers import listed_model, loaded_model, model_name
+from service.answers import listed_models, loaded_models, model_name
 from service.errors import ParameterRefused, RouteUnknown, ShuttingDown, request_errors
 from service.metrics import Metrics
 from service.openapi import problems
@@ -36,15 +36,13 @@ def router(pipeline: Pipeline, metrics: Metrics, disclose: Disclosure = "full") 
 
         @routes.get("/models", summary="What is loaded, on what it runs, and how well it does")
         async def models() -> LoadedModels:
-            catalogue = pipeline.catalogue
-            return LoadedModels(models=[loaded_model(model, catalogue) for model in catalogue])
+            return loaded_models(pipeline.catalogue)
 
     else:
 
         @routes.get("/models", summary="What is loaded, and on what it runs")
         async def listed() -> ListedModels:
-            catalogue = pipeline.catalogue
-            return ListedModels(models=[listed_model(model, catalogue) for model in catalogue])
+            return listed_models(pipeline.catalogue)
 
     @routes.get("/metrics", summary="Prometheus text format", response_class=Response)
     async def exposition() -> Response:

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 from service.access import VISITOR, Gate, Visitor
 from service.app import create_app
+from service.catalogue import Model
 from service.keys import Keys
 from service.log_sink import LogSink
 from service.pipeline import Examined
 from service.rate_limit import TokenBuckets
-from service.repository import Model
 from service.request_log import RequestLog, note_examined
 from service.settings import Settings
 

@@ -1,133 +1,155 @@
-"""Requests per second and latency of the service, with bare ONNX Runtime beside it, in one run.
+"""The service beside bare ONNX Runtime and four other servers: one machine, one client, one run.
 
-Starts the service as a user would, on a free port with the shipped MNIST model, and sends one PNG a
-request over kept-alive connections. The load generator shares the machine, so its share of the
-processor is printed too.
+`make bench-serve` installs what is needed. Rows are measured in rounds, every second one backwards,
+as the machine is never quite quiet; each figure is the median of its rounds, and each ratio one of
+figures of the same run. Says which targets are met; fails for none of them.
 """
 
 import argparse
-import asyncio
-import os
-import resource
-import socket
-import statistics
-import subprocess
+import shutil
 import sys
-import time
-import urllib.error
-import urllib.request
+import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
-_MODEL = Path(__file__).parents[2] / "models" / "mnist" / "1"
+from tests.bench import contestants, environments, heavy_model, measurement, rivals, table
+from tests.bench.contestants import CLIENTS, HEAVY, Contestant, Samples
+from tests.bench.course import Course, Step
+from tests.bench.load import generator
+from tests.bench.measurement import ROOT
+from tests.bench.report import write
+from tests.bench.results import Plan, Results
+from tests.bench.soak import soak
+
+_CACHE = ROOT / "runs" / "bench"
+_BATCHES = (1, 4, 8, 16, 32, 64, 128, 256)
+_HEAVY_BATCHES = (1, 16, 32, 64)
+_HEAVY_S = 30  # so long that the requests on their way at the end are one in a hundred
+_FRAMEWORKS = {
+    "litserve": rivals.litserve,
+    "bentoml": rivals.bentoml,
+    "mlserver": rivals.mlserver,
+}
+_NAMES = ("bare", "ours", "plain", *_FRAMEWORKS, "heavy", "soak")
+_PACKAGES = (
+    *("parallax-detect", "litserve", "bentoml", "mlserver"),
+    *("onnxruntime", "numpy", "pillow", "fastapi", "starlette", "uvicorn", "uvloop", "httptools"),
+)
 
 
-def bare_rate(batch: int, seconds: float) -> float:
-    """Images per second of ONNX Runtime alone on random images."""
-    session = onnxruntime.InferenceSession(
-        str(_MODEL / "model.onnx"), providers=["CPUExecutionProvider"]
+def arguments() -> argparse.Namespace:
+    serving = ROOT / ".venv" / "bin" / "python"
+    parser = argparse.ArgumentParser("bench-serve", description=__doc__)
+    parser.add_argument("--seconds", type=int, help="of a row (default 4)")
+    parser.add_argument("--repeat", type=int, help="rounds (default 3)")
+    parser.add_argument("--soak", type=int, help="requests of the memory test (default 100000)")
+    parser.add_argument("--quick", action="store_true", help="one round of 1 s, nothing is tuned")
+    parser.add_argument("--only", action="append", choices=_NAMES, help="may be repeated")
+    parser.add_argument("--clients", type=int, action="append", choices=CLIENTS)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for report, results and plot")
+    parser.add_argument(
+        "--python",
+        type=Path,
+        default=serving if serving.exists() else Path(sys.executable),
+        help="the service's interpreter (default .venv's, else this one)",
     )
-    image = np.random.default_rng(0).random((batch, 1, 28, 28), dtype=np.float32)
-    session.run(None, {"image": image})
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        session.run(None, {"image": image})
-        done += batch
-    return done / (time.perf_counter() - began)
+    parsed = parser.parse_args()
+    quick = parsed.quick
+    parsed.seconds = parsed.seconds or (1 if quick else 4)
+    parsed.repeat = parsed.repeat or (1 if quick else 3)
+    parsed.soak = parsed.soak or (5_000 if quick else 100_000)
+    parsed.clients = parsed.clients or ((1, 32) if quick else CLIENTS)
+    parsed.only = parsed.only or _NAMES
+    return parsed
 
 
-async def client(port: int, request: bytes, until: float, latencies: list[float]) -> None:
-    """One connection that sends, waits for the whole answer, and sends again."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise RuntimeError(head.decode())
-        length = next(
-            int(line.split(b":")[1])
-            for line in head.lower().split(b"\r\n")
-            if line.startswith(b"content-length")
+def field(parsed: argparse.Namespace, models: Path, samples: Samples) -> list[Contestant]:
+    """All servers that are wanted, ours first."""
+    model = contestants.newest(models, "mnist") / "model.onnx"
+    found = []
+    if "ours" in parsed.only:
+        counts = (1, 2) if measurement.knows_workers(parsed.python) else (1,)
+        found += [contestants.ours(parsed.python, models, samples, workers=n) for n in counts]
+    if "plain" in parsed.only:
+        python = environments.python_of("plain")
+        found += [rivals.plain(python, model, samples, workers=n) for n in (1, 2)]
+    for peer, made in _FRAMEWORKS.items():
+        if peer in parsed.only:
+            found.append(made(environments.python_of(peer), model, samples))
+    return found
+
+
+def measure(parsed: argparse.Namespace, place: Path, console: Console) -> Results:
+    """All rounds, then the soak."""
+    folder = contestants.newest(ROOT / "models", "mnist")
+    samples = contestants.samples(folder)
+    models = place / "models"  # the service gets the newest version alone
+    shutil.copytree(folder, models / "mnist" / folder.name)
+    model = models / "mnist" / folder.name / "model.onnx"
+    servers = field(parsed, models, samples)
+    heavy = heavy_model.models(_CACHE / "models") if "heavy" in parsed.only else None
+
+    course = Course(parsed.python, place / "requests", console)
+    steps: list[Step] = []
+    if "bare" in parsed.only:
+        steps.append(partial(course.bare, model, max(0.5, parsed.seconds / 4), _BATCHES))
+    for server in servers:
+        tuned = course.tuned(server, trials=not parsed.quick)
+        steps.append(partial(course.serve, tuned, parsed.seconds, parsed.clients))
+    if heavy is not None:
+        seconds = _HEAVY_S if parsed.seconds > 1 else 5
+        graph, ours = (
+            heavy / HEAVY / "1" / "model.onnx",
+            heavy_model.contestant(parsed.python, heavy),
         )
-        await reader.readexactly(length)
-        latencies.append(time.perf_counter() - began)
-    writer.close()
-    await writer.wait_closed()
+        steps.append(partial(course.bare, graph, seconds / 5, _HEAVY_BATCHES))
+        steps.append(partial(course.serve, ours, seconds, CLIENTS))
+    course.rounds(steps, parsed.repeat)
+    remembered = None
+    if "soak" in parsed.only:
+        remembered = soak(contestants.ours(parsed.python, models, samples), parsed.soak, place)
+    return Results(
+        machine=course.machine,
+        plan=Plan(
+            generator=generator(),
+            seconds=parsed.seconds,
+            rounds=parsed.repeat,
+            model=f"mnist/{folder.name}",
+            quick=parsed.quick,
+        ),
+        versions={one.name: environments.versions(one.python, _PACKAGES) for one in servers},
+        trials=course.trials,
+        rounds=course.rows,
+        usages=course.usages,
+        soak=remembered,
+    )
 
 
-async def load(port: int, request: bytes, clients: int, seconds: float) -> list[float]:
-    """Latencies in seconds of all answered requests."""
-    latencies: list[float] = []
-    until = time.perf_counter() + seconds
-    await asyncio.gather(*(client(port, request, until, latencies) for _ in range(clients)))
-    return latencies
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_ready(port: int, limit: float = 30.0) -> float:
-    """Seconds until the service says that it is ready."""
-    began = time.perf_counter()
-    while time.perf_counter() - began < limit:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1):
-                return time.perf_counter() - began
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.01)
-    raise RuntimeError("the service did not become ready")
+def shown(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    made = Table(title=title)
+    for index, heading in enumerate(headings):
+        made.add_column(heading, justify="left" if index == 0 else "right")
+    for cells in rows:
+        made.add_row(*cells)
+    return made
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
-    parsed = parser.parse_args()
-    console = Console()
-    image = next((_MODEL / "samples").rglob("*.png")).read_bytes()
-    port = free_port()
-    service = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "PARALLAX_LOG_LEVEL": "warning"},
-    )
-    try:
-        ready = wait_ready(port)
-        table = Table(title=f"POST /detect, one PNG a request; ready after {ready:.2f} s")
-        for heading in ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "generator CPU"):
-            table.add_column(heading, justify="right")
-        request = (
-            b"POST /detect HTTP/1.1\r\nHost: bench\r\nContent-Type: image/png\r\n"
-            b"Content-Length: %d\r\n\r\n" % len(image)
-        ) + image
-        for clients in (1, 8, 32):
-            asyncio.run(load(port, request, clients, 0.5))  # warms up
-            before = time.process_time()
-            latencies = asyncio.run(load(port, request, clients, parsed.seconds))
-            busy = (time.process_time() - before) / parsed.seconds
-            cuts = statistics.quantiles(latencies, n=100)
-            table.add_row(
-                str(clients),
-                f"{len(latencies) / parsed.seconds:,.0f}",
-                *(f"{1e3 * cuts[i]:.2f}" for i in (49, 94, 98)),
-                f"{busy:.0%}",
-            )
-        console.print(table)
-    finally:
-        service.terminate()
-        service.wait()
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    console.print(f"peak resident memory of the service: {memory:.0f} MiB")
-    for batch in (1, 32):
-        console.print(f"bare ONNX Runtime, batch {batch}: {bare_rate(batch, 2.0):,.0f} images/s")
+    parsed = arguments()
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    with tempfile.TemporaryDirectory() as place:
+        results = measure(parsed, Path(place), console)
+    for model in dict.fromkeys(row.model for row in results.rounds):
+        rows = [table.row(row) for row in results.rows if row.model == model]
+        console.print(shown(model, table.ROWS, rows))
+    console.print(shown("start and memory", table.USAGES, table.usages(results)))
+    console.print(shown("targets", table.TARGETS, table.target_rows(results)))
+    if parsed.out is not None:
+        write(results, parsed.out)
 
 
 if __name__ == "__main__":

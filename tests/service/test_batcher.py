@@ -375,6 +375,46 @@ def test_who_could_not_be_answered_in_time_is_not_admitted() -> None:
     run(scenario())
 
 
+def test_idle_threads_share_what_is_waiting() -> None:
+    async def scenario() -> None:
+        runner = Runner(open=False)
+        batcher = batcher_of(runner, max_batch=8, runs=2)
+        batcher.start()
+        tasks = [asyncio.create_task(batcher.submit([i], deadline=soon())) for i in range(6)]
+        await until(lambda: len(runner.batches) == 2)  # at the same time: the gate is shut
+        late = asyncio.create_task(batcher.submit([6, 7], deadline=soon()))
+        await asyncio.sleep(0.01)
+        assert sorted(runner.batches) == [[0, 1, 2], [3, 4, 5]]
+        runner.gate.set()
+        answers = await asyncio.gather(*tasks, late)
+        await batcher.close()
+        assert [values(answer) for answer in answers] == [*([2 * i] for i in range(6)), [12, 14]]
+        assert not batcher.running
+
+    run(scenario())
+
+
+def test_several_runs_at_once_shorten_the_wait_that_is_expected() -> None:
+    clock = Clock()
+
+    def slow(items: list[int]) -> list[int]:
+        clock.now += 1.0
+        return items
+
+    async def scenario() -> None:
+        batcher = batcher_of(slow, runs=2, clock=clock)
+        batcher.start()
+        await batcher.submit([1], deadline=soon())
+        with batcher.admit(10):
+            with pytest.raises(Overloaded) as caught:
+                batcher.check_room(1, time_left_s=4.9)
+            batcher.check_room(1, time_left_s=5.1)
+        await batcher.close()
+        assert caught.value.retry_after_s == 5
+
+    run(scenario())
+
+
 def test_running_between_start_and_close() -> None:
     async def scenario() -> None:
         batcher = batcher_of(Runner())

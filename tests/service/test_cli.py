@@ -159,6 +159,63 @@ def test_models_are_verified(
     assert refused.startswith("toy version 2: REFUSED, model.onnx has sha256")
 
 
+def test_models_tell_which_is_active(
+    toy: ToyFolder, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ToyFolder(toy.root, version=2).write()
+
+    def active() -> list[bool]:
+        assert cli.main(["models", *flags]) == 0
+        return [line.endswith(", active") for line in capsys.readouterr().out.splitlines()]
+
+    assert active() == [False, True]
+    assert cli.main(["models", "rollback", "toy", *flags]) == 0
+    assert capsys.readouterr().out.startswith("toy version 1 is active; ")
+    assert active() == [True, False]
+    assert cli.main(["models", *flags, "activate", "toy", "2"]) == 0
+    assert capsys.readouterr().out.startswith("toy version 2 is active; ")
+    assert active() == [False, True]
+    assert cli.main(["models", "rollback", "toy", "--to", "1", *flags]) == 0
+    assert cli.main(["models", "activate", "toy", "newest", *flags]) == 0
+    capsys.readouterr()
+    assert active() == [False, True]
+    assert [path.name for path in sorted((toy.root / "toy").iterdir())] == ["1", "2"]
+    (toy.root / "toy" / "active").write_text("nonsense")
+    assert cli.main(["models", *flags]) == 1
+    assert "toy version 1: REFUSED, active holds 'nonsense'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["rollback", "toy"], 3, "there is no version below 1 to go back to"),
+        (["rollback", "toy", "--to", "1"], 2, "version 1 is not below version 1"),
+        (["rollback", "other"], 2, "there is no model 'other'"),
+        (["activate", "toy", "2"], 2, "toy has no version 2"),
+        (["activate", "../toy", "newest"], 2, "there is no model '../toy'"),
+    ],
+)
+def test_models_that_cannot_be_activated(
+    flags: list[str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    said: str,
+) -> None:
+    assert cli.main(["models", *arguments, *flags]) == status
+    error, hint = capsys.readouterr().err.splitlines()
+    assert said in error
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("version", ["0", "01", "-1", "new", "1.0", ""])
+def test_what_is_no_version_is_refused(version: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["models", "activate", "toy", "--", version])
+    assert left.value.code == 2
+    assert "is no version; they are 1, 2, 3 ..." in capsys.readouterr().err
+
+
 def test_start_errors_are_a_line_a_hint_and_a_status(
     toy: ToyFolder,
     flags: list[str],

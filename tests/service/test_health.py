@@ -26,8 +26,11 @@ def test_not_ready_before_the_start(app: FastAPI) -> None:
 
 
 def test_models_tell_all_that_a_user_may_know(client: TestClient) -> None:
-    (model,) = client.get("/models").json()["models"]
+    answer = client.get("/models").json()
+    (model,) = answer["models"]
+    assert answer["refused"] == []
     assert model["default"] is True
+    assert model["active"] is True
     assert model["provider"] == "CPUExecutionProvider"
     assert model["labels"] == ["cat", "dog", "owl"]
     assert model["input"]["height"] == 4

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.assembly import load_catalogue
 from service.errors import (
     DeadlineExceeded,
     ImageRefused,
@@ -25,7 +26,7 @@ from service.inference import infer
 from service.metrics import Metrics
 from service.pipeline import Entry, Examined, Pipeline
 from service.policies import Wish
-from service.repository import load_catalogue
+from service.repository import loader_of
 from tests.service.conftest import MakeSettings
 from tests.service.toy import (
     ATTACKED,
@@ -42,7 +43,7 @@ from tests.service.toy import (
 def pipeline_of(settings_of: MakeSettings, **options: Any) -> Pipeline:
     settings = settings_of(**options)
     catalogue = load_catalogue(
-        settings.models, provider="cpu", threads=1, default_model=settings.default_model
+        settings.models, loader_of(settings), default_model=settings.default_model
     )
     return Pipeline(catalogue, settings, Metrics(CollectorRegistry()))
 

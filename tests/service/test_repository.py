@@ -1,7 +1,11 @@
 """Folders are believed only when hash, shape, names and golden values agree."""
 
 import io
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,11 @@ import onnx
 import pytest
 
 from service import manifest as contract
-from service.errors import ModelRefused, ModelUnknown, SettingsRefused
+from service.errors import ModelRefused
+from service.graph_cache import GRAPH_FILE
 from service.manifest import DecisionSpec
-from service.repository import Catalogue, folders, load_catalogue, load_model
-from service.session import CPU
+from service.repository import Loader, folders, load_model
+from service.session import CPU, Session, SessionError
 from tests.service.toy import ToyFolder, toy_answers, toy_head, toy_network
 
 IMAGE = np.random.default_rng(5).random((3, 1, 4, 4), np.float32)
@@ -228,53 +233,115 @@ def test_empty_or_absent_directory_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    for name, version in (("b", 9), ("b", 10), ("a", 1)):
-        ToyFolder(tmp_path / "many", name=name, version=version).write()
-    return load_catalogue(tmp_path / "many", provider="cpu", threads=1, default_model="b")
+def cached(tmp_path: Path) -> Loader:
+    return Loader(provider="cpu", threads=1, cache=tmp_path / "cache")
 
 
-@pytest.mark.parametrize(
-    ("name", "version", "found"),
-    [
-        (None, None, ("b", 10)),
-        ("b", None, ("b", 10)),
-        ("b", 9, ("b", 9)),
-        (None, 9, ("b", 9)),
-        ("a", None, ("a", 1)),
-    ],
-)
-def test_catalogue_finds(
-    catalogue: Catalogue, name: str | None, version: int | None, found: tuple[str, int]
+def entry(loader: Loader) -> Path:
+    """The folder of the one optimised network that is kept."""
+    assert loader.cache is not None
+    (folder,) = loader.cache.iterdir()
+    return folder
+
+
+def anew(loader: Loader) -> Loader:
+    """A loader as another start has it."""
+    return replace(loader, sessions={})
+
+
+def test_an_optimised_network_is_taken_at_the_next_start(toy: ToyFolder, cached: Loader) -> None:
+    first = cached.load(toy.path)
+    made = (entry(cached) / GRAPH_FILE).stat().st_mtime_ns
+    second = anew(cached).load(toy.path)
+    assert first.session.from_cache
+    assert second.session.from_cache
+    assert (entry(cached) / GRAPH_FILE).stat().st_mtime_ns == made
+
+
+def test_a_kept_network_that_breaks_the_promise_is_not_used(
+    toy: ToyFolder, tmp_path: Path, cached: Loader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = catalogue.find(name, version)
-    assert (model.name, model.version) == found
+    """Sealed as it should be, and yet another network: the golden values tell."""
+    cached.load(toy.path)
+    place = entry(cached)
+    wrong = toy_network()
+    for weight in wrong.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight) * np.float32(2)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    (place / GRAPH_FILE).write_bytes(wrong.SerializeToString())
+    seal = {path.name: contract.sha256_file(path) for path in place.iterdir()}
+    del seal["seal.json"]
+    (place / "seal.json").write_text(json.dumps(seal))
+    model = anew(cached).load(toy.path)
+    assert not model.session.from_cache
+    assert "is not used: model folder" in caplog.text
+    assert "off the golden values" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "version"), [("c", None), ("a", 9), (None, 1), ("", None)])
-def test_catalogue_says_what_is_loaded(
-    catalogue: Catalogue, name: str | None, version: int | None
+def test_a_bad_network_is_refused_with_a_cache_as_without(toy: ToyFolder, cached: Loader) -> None:
+    (toy.path / contract.MODEL_FILE).write_bytes(b"no network")
+    contract.write_manifest(toy.manifest(), toy.path)
+    with pytest.raises(ModelRefused, match=r"model\.onnx cannot be run"):
+        cached.load(toy.path)
+    assert cached.cache is not None
+    assert list(cached.cache.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits are those of Unix")
+def test_a_full_disk_is_only_told(toy: ToyFolder, tmp_path: Path) -> None:
+    """In a process of its own that may write no file of more than 64 bytes."""
+    probe = (
+        "import logging, resource, sys\n"
+        "from pathlib import Path\n"
+        "from service.repository import Loader\n"
+        "logging.basicConfig(stream=sys.stdout, format='%(message)s')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
+        "folder, cache = map(Path, sys.argv[1:])\n"
+        "model = Loader(provider='cpu', threads=1, cache=cache).load(folder)\n"
+        "print(model.name, model.session.from_cache, list(cache.iterdir()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe, str(toy.path), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *told, said = done.stdout.splitlines()
+    assert said == "toy False []"
+    assert "cannot be kept" in "".join(told)
+
+
+def test_a_model_is_warmed_up_to_the_largest_batch_once(
+    toy: ToyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ModelUnknown, match="a version 1, b version 9, b version 10"):
-        catalogue.find(name, version)
+    warmed: list[Any] = []
+    monkeypatch.setattr(Session, "warm_up", lambda self, *arguments: warmed.append(arguments))
+    loader = Loader(provider="cpu", threads=1, max_batch=8)
+    ToyFolder(toy.root, version=2).write()
+    loader.load(toy.path)
+    loader.load(toy.root / "toy" / "2")
+    assert warmed == [(contract.INPUT, (1, 4, 4), 8)]
+    load_model(toy.path, provider="cpu", threads=1)
+    assert len(warmed) == 1
 
 
-def test_default_is_the_first_name_or_the_given_one(catalogue: Catalogue) -> None:
-    assert catalogue.default.name == "b"
-    assert Catalogue(list(catalogue)).default.name == "a"
+def test_a_batch_that_cannot_be_run_refuses_the_model(
+    toy: ToyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warm_up(self: Session, name: str, shape: Any, largest: int) -> None:
+        raise SessionError("no memory for 4096 images")
+
+    monkeypatch.setattr(Session, "warm_up", warm_up)
+    with pytest.raises(ModelRefused, match="cannot be run: no memory for 4096 images"):
+        Loader(provider="cpu", threads=1, max_batch=4096).load(toy.path)
 
 
-@pytest.mark.parametrize("name", ["c", "a/2", "a/", "a/one", "/1", "a/1/1", "a/01"])
-def test_unknown_default_is_refused(catalogue: Catalogue, name: str) -> None:
-    with pytest.raises(SettingsRefused, match=f"'{name}' is not loaded") as caught:
-        Catalogue(list(catalogue), name)
-    assert caught.value.hint == "loaded: a/1, b/9, b/10"
+def test_a_directory_that_cannot_be_read_is_refused(
+    toy: ToyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> None:
+        raise OSError(5, "Input/output error")
 
-
-def test_an_older_version_can_be_served_again(catalogue: Catalogue) -> None:
-    """It answers where no version is named, also where its own name is."""
-    older = Catalogue(list(catalogue), "b/9")
-    assert older.default.version == 9
-    assert older.find("b").version == 9
-    assert older.find("b", 10).version == 10
-    assert older.find("a").version == 1
+    monkeypatch.setattr(Path, "iterdir", unreadable)
+    with pytest.raises(ModelRefused, match="it cannot be read \\(Input/output error\\)"):
+        folders(toy.root)

@@ -1,21 +1,23 @@
-"""Threads from the cgroup, the provider that was really got, and runs that fail in our words."""
+"""The provider that was really got, failures in our words, what is optimised once and bound."""
 
 import ctypes
 import logging
-import math
-import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
 from service import session as module
+from service.bound import Bound
 from service.errors import ProviderAbsent
+from service.graph_cache import GRAPH_FILE, WEIGHTS_FILE, KeptGraph
 from service.manifest import INPUT, LOGITS, OUTPUTS
-from service.session import CPU, CUDA, Session, SessionError, cuda_missing, usable_cpus
+from service.session import CPU, CUDA, Session, SessionError, cuda_missing
 from tests.service.toy import toy_answers, toy_network
 
 TOY = toy_network().SerializeToString()
@@ -33,7 +35,7 @@ def test_session_knows_its_model() -> None:
 
 def test_run_gives_what_was_asked_for() -> None:
     session = Session(TOY, provider="cpu")
-    session.warm_up(INPUT, (1, 4, 4), (1, 3))
+    session.warm_up(INPUT, (1, 4, 4), 3)
     answers = session.run(INPUT, IMAGES, LOGITS)
     assert tuple(answers) == LOGITS
     for name, values in answers.items():
@@ -47,29 +49,6 @@ def test_failures_are_one_line() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(SessionError):
         Session(b"no model", provider="cpu", threads=1)
-
-
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({}, math.inf),
-        ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "50000 100000\n"}, 0.5),
-        ({"cpu.max": "max 100000\n"}, math.inf),
-        ({"cpu.max": "nonsense"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "1\n", "cpu/cpu.cfs_period_us": "0\n"}, math.inf),
-    ],
-)
-def test_threads_follow_the_quota(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], quota: float
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    assert usable_cpus(tmp_path) == max(1, min(8, quota))
 
 
 class Driver:
@@ -128,7 +107,7 @@ def test_silent_fallback_is_refused_or_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "cuda_missing", lambda: None)
-    monkeypatch.setattr(module, "_open", lambda *args, cuda: fake_session(CPU))
+    monkeypatch.setattr(module, "_open", lambda *args, **options: fake_session(CPU))
     with pytest.raises(ProviderAbsent, match="fell back"):
         Session(TOY, provider="cuda")
     with caplog.at_level(logging.WARNING):
@@ -151,3 +130,168 @@ def test_cuda_is_opened_where_it_is_wanted(
     monkeypatch.setattr(ort, "InferenceSession", open_session)
     assert Session(TOY, provider=provider).provider == (CUDA if cuda else CPU)
     assert opened == ([(CUDA, {"use_tf32": "0"}), CPU] if cuda else [CPU])
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptGraph:
+    return KeptGraph(tmp_path / "cache", {"model": "toy"})
+
+
+def with_weights(size: int = 16) -> bytes:
+    """A network with weights enough to lie in a file of their own."""
+    return toy_network(height=size, width=size).SerializeToString()
+
+
+LARGE = np.random.default_rng(4).random((3, 1, 16, 16), np.float32)
+
+
+def test_an_optimised_network_is_kept_and_taken(kept: KeptGraph) -> None:
+    network = with_weights()
+    plain = Session(network, provider="cpu", threads=1)
+    assert not plain.from_cache
+    wanted = plain.run(INPUT, LARGE, OUTPUTS)
+    for _ in range(2):
+        session = Session(network, provider="cpu", threads=1, kept=kept)
+        assert session.from_cache
+        assert (session.inputs, session.outputs) == (plain.inputs, plain.outputs)
+        for name, values in session.run(INPUT, LARGE, OUTPUTS).items():
+            assert (values == wanted[name]).all()
+    assert {path.name for path in kept.folder.iterdir()} == {GRAPH_FILE, WEIGHTS_FILE, "seal.json"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="maps are told by Linux only")
+def test_its_weights_are_mapped_and_not_copied(kept: KeptGraph) -> None:
+    session = Session(with_weights(64), provider="cpu", threads=1, kept=kept)
+    assert str(kept.folder / WEIGHTS_FILE) in Path("/proc/self/maps").read_text()
+    del session
+    assert str(kept.folder / WEIGHTS_FILE) not in Path("/proc/self/maps").read_text()
+
+
+def test_threads_do_not_change_what_is_kept(kept: KeptGraph) -> None:
+    network = with_weights()
+    one = Session(network, provider="cpu", threads=1, kept=kept).run(INPUT, LARGE, OUTPUTS)
+    two = Session(network, provider="cpu", threads=2, kept=kept).run(INPUT, LARGE, OUTPUTS)
+    assert all((one[name] == two[name]).all() for name in OUTPUTS)
+
+
+def test_a_network_that_is_none_is_refused_with_and_without_a_cache(kept: KeptGraph) -> None:
+    with pytest.raises(SessionError):
+        Session(b"no model", provider="cpu", threads=1, kept=kept)
+    assert list(kept.directory.iterdir()) == []
+
+
+def test_a_kept_network_that_cannot_be_loaded_is_told(
+    kept: KeptGraph, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make(folder: Path) -> None:
+        (folder / GRAPH_FILE).write_bytes(b"no network")
+
+    kept.keep(make)
+    session = Session(TOY, provider="cpu", threads=1, kept=kept)
+    assert not session.from_cache
+    assert "is not used" in caplog.text
+
+
+def test_the_largest_batch_and_one_are_always_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    def run(name: str, batch: Any, outputs: Any) -> Any:
+        ran.append(len(batch))
+
+    session = Session(TOY, provider="cpu", threads=1)
+    monkeypatch.setattr(session, "run", run)
+    monkeypatch.setattr(module, "_WARM_UP_S", 0.0)
+    session.warm_up(INPUT, (1, 4, 4), 6)
+    assert ran == [6, 1]
+    ran.clear()
+    monkeypatch.setattr(module, "_WARM_UP_S", 600.0)
+    session.warm_up(INPUT, (1, 4, 4), 6)
+    assert ran == [6, 1, 2, 4, 3, 5]
+
+
+def test_bound_sizes_answer_as_a_plain_run_does() -> None:
+    session = Session(TOY, provider="cpu", threads=1)
+    images = np.random.default_rng(6).random((9, 1, 4, 4), np.float32)
+    plain = [session.run(INPUT, images[:count], OUTPUTS) for count in range(1, 10)]
+    session.bind(INPUT, (1, 4, 4), 6, "cpu")
+    assert list(session._bound) == [1, 2, 4, 6]
+    for count in range(1, 10):  # 7 to 9 are more than any bound size
+        answers = session.run(INPUT, images[:count], OUTPUTS)
+        for name in OUTPUTS:
+            assert answers[name] == pytest.approx(plain[count - 1][name], abs=1e-6)
+    with pytest.raises(SessionError):
+        session.run(INPUT, images[:, :, :2], OUTPUTS)
+
+
+def test_a_size_that_answers_otherwise_is_not_bound(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Bound.run
+
+    def wrong(self: Bound, batch: Any, outputs: Any) -> Any:
+        answers = run(self, batch, outputs)
+        return {name: values + (len(batch) == 2) for name, values in answers.items()}
+
+    monkeypatch.setattr(Bound, "run", wrong)
+    session = Session(TOY, provider="cpu", threads=1)
+    session.bind(INPUT, (1, 4, 4), 4, "cpu")
+    assert list(session._bound) == [1, 4]
+    assert "arrays of 2 images are not bound: logits_standard differs" in caplog.text
+
+
+def test_cuda_graphs_are_asked_for_and_done_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[Any] = []
+
+    def open_session(model: bytes, options: Any, *, providers: list[Any]) -> Any:
+        opened.append(providers[0])
+        if "enable_cuda_graph" in providers[0][1]:
+            raise RuntimeError("a node is on the CPU")
+        return fake_session(CUDA)
+
+    monkeypatch.setattr(module, "cuda_missing", lambda: None)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(ort, "InferenceSession", open_session)
+    Session(TOY, provider="cuda", cuda_graphs=True)
+    assert opened == [
+        (CUDA, {"use_tf32": "0", "enable_cuda_graph": "1"}),
+        (CUDA, {"use_tf32": "0"}),
+    ]
+    assert "cannot be a CUDA graph: a node is on the CPU" in caplog.text
+
+
+def test_on_cuda_arrays_are_bound_and_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch, kept: KeptGraph
+) -> None:
+    bound: list[Any] = []
+    monkeypatch.setattr(module, "cuda_missing", lambda: None)
+    monkeypatch.setattr(module, "_open", lambda *args, **options: fake_session(CUDA))
+    session = Session(TOY, provider="auto", kept=kept, cuda_graphs=True)
+    monkeypatch.setattr(session, "bind", lambda *arguments: bound.append(arguments))
+    session.warm_up(INPUT, (1, 4, 4), 6)
+    assert bound == [(INPUT, (1, 4, 4), 6, "cuda")]
+    assert not kept.directory.exists()
+
+
+def test_a_network_that_computes_in_half_precision_is_taken() -> None:
+    """Its input and outputs are float32, as the contract says; what is between is its own."""
+    network = toy_network()
+    halves = {name: f"{name}_half" for name in OUTPUTS}
+    for node in network.graph.node:
+        if node.op_type == "MatMul":
+            node.output[0] = halves[node.output[0]]
+    network.graph.node[0].input[0] = "image_half"
+    to_half = onnx.helper.make_node("Cast", [INPUT], ["image_half"], to=onnx.TensorProto.FLOAT16)
+    network.graph.node.insert(0, to_half)
+    for name, half in halves.items():
+        back = onnx.helper.make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT)
+        network.graph.node.append(back)
+    for weight in network.graph.initializer:
+        rounded = onnx.numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(onnx.numpy_helper.from_array(rounded, weight.name))
+    session = Session(network.SerializeToString(), provider="cpu", threads=1)
+    assert session.input_types == {INPUT: "tensor(float)"}
+    for name, values in session.run(INPUT, IMAGES, OUTPUTS).items():
+        assert values.dtype == np.float32
+        assert values == pytest.approx(toy_answers(IMAGES)[name], abs=2e-2)
