@@ -1,6 +1,8 @@
 """A container as it should be run, waited for and listened to."""
 
+import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +40,10 @@ class Container:
             time.sleep(0.2)  # the engine tells nobody when it changes
 
     def log(self) -> str:
-        """Standard output and error."""
-        return self.engine("logs", _NAME) + self.engine("logs", "--details", _NAME)
+        """Standard output, then standard error."""
+        command = (self.engine.docker, "logs", _NAME)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout + done.stderr
 
     def stop(self, grace_s: int = 40) -> Any:
         """As `docker stop` does; the state it ended in."""
