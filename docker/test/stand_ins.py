@@ -5,6 +5,7 @@ tools of a health check. It is labelled, and its borrowed name is taken away aft
 somebody ships what was built on it. The base is kept under a name of its own, as it takes minutes.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,22 +34,23 @@ class Tool:
     binary: str
     data: str
     options: tuple[str, ...]
+    share: str | None = None  # a folder that Debian takes out of the binary
 
     @property
     def dockerfile(self) -> str:
         """As the real image is: nobody runs it, and its data folder is nobody's."""
-        entry = ", ".join(f'"{word}"' for word in (self.binary, *self.options))
         return "\n".join(
             (
                 f"FROM {BASE}",
                 f"COPY {self.program} {self.binary}",
+                *([f"COPY share {self.share}"] if self.share else []),
                 "COPY busybox /bin/busybox",
                 "RUN ln -s /bin/busybox /bin/wget"
                 f" && mkdir {self.data} && chown nobody:nogroup {self.data}",
                 "USER nobody",
                 f"WORKDIR {self.data}",
-                f"ENTRYPOINT [{entry.split(', ')[0]}]",
-                f"CMD [{', '.join(entry.split(', ')[1:])}]",
+                f"ENTRYPOINT {json.dumps([self.binary])}",
+                f"CMD {json.dumps(self.options)}",
                 f"LABEL {LABEL}=true",
             )
         )
@@ -71,6 +73,7 @@ TOOLS = (
             "--config.file=/etc/alertmanager/alertmanager.yml",
             "--storage.path=/alertmanager",
         ),
+        share="/usr/share/prometheus/alertmanager",
     ),
 )
 
@@ -86,12 +89,18 @@ def present(engine: Engine, images: Sequence[str]) -> Iterator[list[str]]:
     absent: list[str] = []
     try:
         for image in images:
-            if not engine.pulled(image):
+            if _is_stand_in(engine, image) or not engine.pulled(image):
                 (lent if _stand_in(engine, image) else absent).append(image)
         yield absent
     finally:
         for image in lent:
             engine("image", "rm", "--no-prune", image)
+
+
+def _is_stand_in(engine: Engine, image: str) -> bool:
+    """Left over from a run that was killed."""
+    seen = engine.inspect(image)
+    return seen is not None and LABEL in (seen["Config"]["Labels"] or {})
 
 
 def _stand_in(engine: Engine, image: str) -> bool:
@@ -133,6 +142,8 @@ def _make_tool(engine: Engine, tool: Tool, image: str) -> None:
         context = Path(folder)
         shutil.copy(_program(tool.program, tool.program), context / tool.program)
         shutil.copy(_program("busybox", "busybox-static"), context / "busybox")
+        if tool.share:
+            shutil.copytree(tool.share, context / "share")
         (context / "Dockerfile").write_text(tool.dockerfile)
         engine("build", "--quiet", "--tag", image, str(context), timeout=BUILD_S)
 
