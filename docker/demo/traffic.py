@@ -1,4 +1,4 @@
-"""Requests as a vision pipeline sends them: mostly one image, now and then several or a broken one."""
+"""Requests as a pipeline sends them: mostly one image, now and then several or a broken one."""
 
 import base64
 import json
@@ -49,7 +49,9 @@ def load_samples(models: Path, name: str) -> Samples:
         found = Samples(*(_images(folder / kind) for kind in ("natural", "attacked")))
         if found.natural and found.attacked:
             return found
-    raise FileNotFoundError(f"no version of {models / name} has samples/natural and samples/attacked")
+    raise FileNotFoundError(
+        f"no version of {models / name} has samples/natural and samples/attacked"
+    )
 
 
 def draw(random: Random, samples: Samples, attacked_share: float) -> Request:

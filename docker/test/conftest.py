@@ -67,7 +67,7 @@ def build(engine: Engine, target: str) -> str:
 
 
 def _index_of_this_machine(folder: Path) -> list[str]:
-    """Flags that let a build reach the package index as pip does here, without a word of it left."""
+    """Flags that that let a build reach the package index as pip does here; none of it stays."""
     said = subprocess.run(
         (sys.executable, "-m", "pip", "config", "list"), capture_output=True, text=True, check=True
     ).stdout
@@ -85,4 +85,6 @@ def _index_of_this_machine(folder: Path) -> list[str]:
     if authorities is not None:
         flags += ["--secret", f"id=ca.crt,src={authorities}"]
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")  # which every build knows, and forgets
-    return flags + [flag for name in proxies if name in os.environ for flag in ("--build-arg", name)]
+    return flags + [
+        flag for name in proxies if name in os.environ for flag in ("--build-arg", name)
+    ]

@@ -43,7 +43,6 @@ def test_what_an_image_says_of_itself(engine: Engine, image: str, target: str) -
     assert config["StopSignal"] == "SIGTERM"
     assert config["Labels"]["org.opencontainers.image.title"] == "Parallax"
     assert seen["Size"] <= MOST.get(target, float("inf")), f"{seen['Size'] / 1e6:.0f} MB"
-    print(f"{image}: {seen['Size'] / 1e6:.0f} MB")
 
 
 def test_nothing_of_the_package_index_is_left(engine: Engine, image: str) -> None:

@@ -68,8 +68,6 @@ def stack(
     engine: Engine, absent: list[str], cpu_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     started = Stack(engine, absent, tmp_path_factory.mktemp("compose"))
-    if started.left_out:
-        print(f"left out, as its image cannot be pulled: {', '.join(started.left_out)}")
     try:
         started("up", "--detach", "--no-build")
         yield started

@@ -66,11 +66,13 @@ def test_what_it_waits_for_is_healthy(name: str) -> None:
 
 
 def test_one_of_cpu_and_gpu_runs_and_cpu_by_default() -> None:
-    """`--profile` takes the place of COMPOSE_PROFILES, so the second never runs beside the first."""
+    """`--profile` takes the place of COMPOSE_PROFILES, so the two never run side by side."""
     settings = (ROOT / ".env").read_text().splitlines()
     assert "COMPOSE_PROFILES=cpu" in settings
     by_profile = {
-        profile: {name for name, service in SERVICES.items() if service.get("profiles") == [profile]}
+        profile: {
+            name for name, service in SERVICES.items() if service.get("profiles") == [profile]
+        }
         for profile in ("cpu", "gpu")
     }
     assert by_profile == {"cpu": {"parallax", "demo"}, "gpu": {"parallax-gpu", "demo-gpu"}}

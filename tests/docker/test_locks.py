@@ -25,7 +25,10 @@ def locked(name: str) -> dict[str, Version]:
 @pytest.mark.parametrize("name", EXTRAS)
 def test_every_requirement_is_locked_to_a_version_that_fits(name: str) -> None:
     optional = PROJECT["optional-dependencies"]
-    asked = [*PROJECT["dependencies"], *(line for extra in EXTRAS[name] for line in optional[extra])]
+    asked = [
+        *PROJECT["dependencies"],
+        *(line for extra in EXTRAS[name] for line in optional[extra]),
+    ]
     pins = locked(name)
     for requirement in map(Requirement, asked):
         pin = pins.get(canonicalize_name(requirement.name))
