@@ -8,6 +8,7 @@ from typing import Any
 from service.catalogue import Catalogue, Model
 from service.decision import Guess, top_k
 from service.pipeline import Examined
+from service.policies import to_use
 from service.schemas import (
     Classification,
     Detection,
@@ -56,12 +57,8 @@ def detection(examined: Examined, model: Model) -> Detection:
 
 def verdict(examined: Examined, model: Model) -> Verdict:
     """The answer for one image, whatever the endpoint, where only verdicts are told."""
-    finding, judgement = examined.finding, examined.judgement
-    use = {
-        "accept": finding.mixed or finding.corrected,
-        "corrected": finding.robust,
-        "reject": None,
-    }[judgement.verdict]
+    judgement = examined.judgement
+    use = to_use(examined.finding, judgement.verdict)
     return Verdict(
         model=model_name(model),
         policy=judgement.rule.policy,
@@ -105,6 +102,7 @@ def _facts(model: Model, catalogue: Catalogue) -> dict[str, Any]:
         "threads": session.threads,
         "created": manifest.created.isoformat(),
         "description": manifest.description,
+        "precision": manifest.precision,
         "input": manifest.input,
         "labels": manifest.labels,
         "threat_model": manifest.threat_model,

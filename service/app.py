@@ -6,10 +6,12 @@ The only place where all rooms meet. Knows nothing of addresses or processes.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
+from threadpoolctl import threadpool_limits
 
 from service import __version__, problems
 from service.access import Gate
@@ -25,8 +27,9 @@ from service.rate_limit import TokenBuckets
 from service.reload import Reloader, hangups
 from service.repository import loader_of
 from service.request_log import RequestLog
-from service.routes import detect, health
+from service.routes import detect, health, inference_protocol, model_metadata
 from service.settings import Settings, load_settings
+from service.wire import Wire
 
 _ABOUT = """Two encoders look at the same image: one learned the features that survive a
 perturbation, one the features that do not. Where they disagree, somebody moved the image."""
@@ -61,7 +64,8 @@ def create_app(settings: Settings | None = None, sink: LogSink | None = None) ->
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await pipeline.start()
-        with hangups(heed):
+        # numpy's own threads would spin against the runtime's over the detector head's few numbers
+        with hangups(heed), threadpool_limits(1, user_api="blas"):
             reloading = asyncio.create_task(reloader.run())
             try:
                 yield
@@ -83,8 +87,16 @@ def create_app(settings: Settings | None = None, sink: LogSink | None = None) ->
     )
     hot = HotRoutes()
     app.include_router(detect.router(pipeline, settings.max_images, hot, settings.disclose))
+    app.include_router(inference_protocol.router(pipeline, settings, hot))
+    app.include_router(model_metadata.router(pipeline, settings))
     app.include_router(health.router(pipeline, metrics, settings.disclose))
     app.state.pipeline = pipeline
+    app.state.wire = partial(  # what uvicorn is to make for each connection
+        Wire,
+        patience_s=settings.deadline_ms / 1000,
+        idle_s=settings.keep_alive_s,
+        on_refusal=problems.counter(metrics),
+    )
     app.state.gate = gate
     if gate is not None:
         describe_keys(app)

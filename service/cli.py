@@ -46,7 +46,7 @@ from service.errors import (
 )
 from service.images import Limits, Upload
 from service.lanes import Lane
-from service.logs import STDERR, hold_standard_streams, logging_to, style_of
+from service.logs import STDERR, hold_standard_streams, hush_decoders, logging_to, style_of
 from service.manifest import Policy, version_number
 from service.metrics import Metrics
 from service.pipeline import Pipeline
@@ -84,6 +84,7 @@ def serve(flags: dict[str, Any]) -> int:
     hold_standard_streams()
     settings = load_settings(flags)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # the lines below say it better
+    hush_decoders()
     style = style_of(settings.log_format, STDERR)
     with (
         held_hangups(),
@@ -101,7 +102,8 @@ def serve(flags: dict[str, Any]) -> int:
         with suppress(OSError):  # nobody may be reading; that is no reason not to serve
             print("\n".join(lines), flush=True)
         config = uvicorn.Config(
-            app,  # on uvloop and httptools, which uvicorn takes where they are installed
+            app,  # on uvloop, which uvicorn takes where it is installed
+            http=app.state.wire,
             ws="none",
             log_config=None,
             access_log=False,  # ours says more, and nothing that a client wrote

@@ -13,9 +13,11 @@
        |      |     |      ImageRefused: ImageEmpty, ImageTooLarge, NotAnImage, TypeMismatch,
        |      |     |      TooManyPixels, ImageAnimated, ImageTruncated, ImageDamaged,
        |      |     |      ImageTransparent, ModeUnsupported, SizeMismatch (one fails alone)
-       |      |     BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported, TooManyImages
+       |      |     BodyEmpty, BodyTooLarge, BodyLate, BodyMalformed, TypeUnsupported,
+       |      |     TooManyImages, TensorRefused
        |      Unauthorized, RateLimited
-       RouteUnknown, MethodNotAllowed, ParameterRefused, ModelUnknown, PolicyUnavailable
+       RequestMalformed, HeadTooLarge, RouteUnknown, MethodNotAllowed, ParameterRefused,
+       ModelUnknown, PolicyUnavailable
 
 Each class owns its code, HTTP status, title and the words of its message. Nothing here knows HTTP
 libraries: `service.problems` turns a RequestError into an answer, `service.cli` a StartupError into
@@ -25,7 +27,7 @@ one line and an exit status.
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ParallaxError(Exception):
@@ -138,6 +140,29 @@ class RequestError(ParallaxError):
         """HTTP headers that belong to this answer."""
         return {}
 
+    def at(self, place: str) -> Self:
+        """The same error, whose message begins with the place it belongs to."""
+        self.args = (f"{place}: {self}",)
+        return self
+
+
+class RequestMalformed(RequestError):
+    """What came over the connection is no HTTP/1 that can be answered."""
+
+    code, status, title = "request-malformed", 400, "Not HTTP"
+
+    def __init__(self) -> None:
+        super().__init__("the bytes on this connection are not a request of HTTP/1")
+
+
+class HeadTooLarge(RequestError):
+    """The request's line and headers have more bytes than the service takes."""
+
+    code, status, title = "head-too-large", 431, "Headers too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the request's line and headers exceed the limit of {limit} bytes")
+
 
 class RouteUnknown(RequestError):
     """Nothing is served at this path."""
@@ -168,9 +193,9 @@ class ParameterRefused(RequestError):
     code, status, title = "parameter-refused", 422, "Parameter refused"
 
     def __init__(self, name: str, reason: str, known: tuple[str, ...] = ()) -> None:
-        near = get_close_matches(name, known, n=1)
+        near = get_close_matches(name[:80], known, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"parameter {name!r}: {reason}{meant}")
+        super().__init__(f"parameter {name[:80]!r}: {reason}{meant}")
 
 
 class ModelUnknown(RequestError):
@@ -179,7 +204,7 @@ class ModelUnknown(RequestError):
     code, status, title = "model-unknown", 404, "Unknown model"
 
     def __init__(self, name: str, version: int | None, loaded: tuple[str, ...]) -> None:
-        asked = repr(name) if version is None else f"{name!r} version {version}"
+        asked = repr(name[:80]) if version is None else f"{name[:80]!r} version {version}"
         super().__init__(f"model {asked} is not loaded; loaded: {', '.join(loaded)}")
 
 
@@ -239,10 +264,10 @@ class BodyTooLarge(RequestError):
 class BodyLate(RequestError):
     """The request's bytes did not arrive before the deadline."""
 
-    code, status, title = "body-late", 408, "Body arrived too slowly"
+    code, status, title = "body-late", 408, "Request arrived too slowly"
 
     def __init__(self) -> None:
-        super().__init__("the request body did not arrive before the deadline")
+        super().__init__("the request did not arrive before the deadline")
 
 
 class BodyMalformed(RequestError):
@@ -261,7 +286,7 @@ class TypeUnsupported(RequestError):
 
     def __init__(self, declared: str) -> None:
         super().__init__(
-            f"{declared!r} is not supported; send image/png, image/jpeg, image/webp, "
+            f"{declared[:80]!r} is not supported; send image/png, image/jpeg, image/webp, "
             "multipart/form-data or application/json, without a content encoding"
         )
 
@@ -273,6 +298,15 @@ class TooManyImages(RequestError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"a request may carry at most {limit} images")
+
+
+class TensorRefused(RequestError):
+    """A tensor of a `/v2` request has another name, type, shape or values than the model's."""
+
+    code, status, title = "tensor-refused", 400, "Tensor refused"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"tensor {name!r}: {reason}")
 
 
 class ImageRefused(RequestError):

@@ -20,6 +20,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,7 @@ class KeptGraph:
             for path in draft.iterdir():
                 path.chmod(path.stat().st_mode & ~_OTHERS_WRITE)
             if self.find() is None:
-                self.drop()
+                self._remove()
                 draft.rename(self.folder)
         except Exception as error:  # the runtime's exceptions share no base class of their own
             if self.find() is None:  # else another process was faster
@@ -106,12 +107,14 @@ class KeptGraph:
                 shutil.rmtree(draft, ignore_errors=True)
         return self.folder
 
-    def drop(self) -> None:
-        """Remove it. Processes that have it open keep what they have.
+    def discard(self, reason: object) -> None:
+        """It was found and is of no use: told, and removed where that is allowed."""
+        log.warning("optimised network %s is not used: %s", self.folder, reason)
+        with suppress(OSError):
+            self._remove()
 
-        Raises:
-            OSError: that is not allowed.
-        """
+    def _remove(self) -> None:
+        """Processes that have it open keep what they have."""
         if self.folder.exists():
             aside = Path(tempfile.mkdtemp(prefix=".dropped-", dir=self.directory))
             self.folder.rename(aside / self.folder.name)

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from service.errors import ParameterRefused
 
 _QUERIES = 256  # different ones that are remembered, for each route
+_PARAMETERS = 64  # of a query; each costs more to refuse than to send
 
 Query = TypeVar("Query", bound=BaseModel)
 
@@ -90,10 +91,13 @@ def read_query(model: type[Query], raw: bytes) -> Query:
     """A query string as a model. Of two values for a name neither is taken: one may loosen a check.
 
     Raises:
-        ParameterRefused: a name is given more than once.
+        ParameterRefused: a name is given more than once, or there are too many.
         RequestValidationError: what FastAPI raises for the rest.
     """
-    pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
+    try:
+        pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=_PARAMETERS)
+    except ValueError:
+        raise ParameterRefused("&", f"more than {_PARAMETERS} parameters") from None
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

@@ -132,6 +132,7 @@ class Lanes:
                 max_batch=self._settings.max_batch,
                 max_pending=self._settings.max_pending,
                 max_delay_s=self._settings.max_delay_ms / 1000,
+                runs=self._settings.runs or model.session.runs,
                 on_batch=self._metrics.batch_size.labels(*label).observe,
             ),
             Recorder(model, self._settings, self._metrics),

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -68,6 +69,16 @@ def hold_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
+
+
+def hush_decoders() -> None:
+    """No word of the libraries on what a client sent: the answer says it, and each costs memory.
+
+    Python keeps the text of every warning that differs from those before it.
+    """
+    for name in ("PIL", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def timestamp(seconds: float) -> str:

@@ -8,6 +8,7 @@ A model folder is `models/<name>/<version>/` with
 
     model.onnx      input `image` float32 (N, C, H, W) in [0, 1]; the five OUTPUTS, batch dynamic
     golden.npz      `image` (n, C, H, W) float32 and what torch answered, under each name of OUTPUTS
+                    (an int8 network: what it answered itself in the exporter's ONNX Runtime)
     detector.npz    weights of the detector head, under the names of `service.scores.Head`'s fields
     manifest.json   this file's `Manifest`
 
@@ -84,6 +85,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[str, Field(pattern=r"^0\.[0-9]*[1-9]$")]  # of false alarms: "0.01" is 1 %
 Policy = Literal["eq12", "score", "strict"]
+Precision = Literal["float32", "int8"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]  # beyond it softmax is a step or flat
 
@@ -254,7 +256,7 @@ class Provenance(_Closed):
 
 
 class Parity(_Closed):
-    """How far ONNX Runtime was from torch when the folder was written."""
+    """How far ONNX Runtime was from torch, in float32, when the folder was written."""
 
     onnxruntime_version: str
     n_inputs: PositiveInt
@@ -271,6 +273,7 @@ class Manifest(_Closed):
     created: AwareDatetime
     description: str
     files: Mapping[FileName, FileEntry]
+    precision: Precision = "float32"  # of the network's convolutions; int8 is for the CPU
     input: InputSpec
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     threat_model: ThreatModel

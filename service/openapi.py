@@ -15,7 +15,7 @@ from service.access import OPEN
 from service.errors import RequestError, Unauthorized, request_errors
 from service.images import MEDIA_TYPES
 from service.manifest import InputSpec
-from service.problems import MEDIA_TYPE
+from service.problems import MEDIA_TYPE, PROTOCOL
 from service.uploads import FILE_PART, JSON, MULTIPART, UNDECLARED
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -52,7 +52,9 @@ def problem_responses(answer: Any) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": answer, "description": "Judged"}, **problems(*request_errors())}
 
 
-def problems(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
+def problems(
+    *errors: type[RequestError], schema: str = "Problem", media_type: str = MEDIA_TYPE
+) -> dict[int | str, dict[str, Any]]:
     """The answers of these errors, by status."""
     codes: dict[int, list[str]] = {}
     for error in errors:
@@ -60,7 +62,7 @@ def problems(*errors: type[RequestError]) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": ", ".join(codes[status]),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
         }
         for status in sorted(codes)
     }
@@ -78,8 +80,11 @@ def describe_keys(app: FastAPI) -> None:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             }
-            ((status, refusal),) = problems(Unauthorized).items()
+            plain = problems(Unauthorized)
+            protocol = problems(Unauthorized, schema="ProtocolError", media_type=JSON)
             for path, operations in schema["paths"].items():
+                beneath = path == PROTOCOL or path.startswith(f"{PROTOCOL}/")
+                ((status, refusal),) = (protocol if beneath else plain).items()
                 for operation in operations.values() if path not in OPEN else ():
                     operation["security"] = [{"bearer": []}, {"header": []}]
                     operation["responses"].setdefault(str(status), refusal)

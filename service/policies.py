@@ -17,7 +17,7 @@ policy promises is in docs/policies.md.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from service.decision import Finding
+from service.decision import Finding, Guess
 from service.errors import ParameterRefused, PolicyUnavailable
 from service.manifest import DecisionSpec, Policy
 from service.scores import ScoreName
@@ -78,6 +78,13 @@ def judge(finding: Finding, rule: Rule) -> Judgement:
     verdict: Verdict = "corrected" if differ and rule.policy != "strict" else "reject"
     reason: Reason = "disagreement" if differ else "margin" if rule.score == "doubt" else "score"
     return Judgement(rule, verdict, reason, threshold)
+
+
+def to_use(finding: Finding, verdict: Verdict) -> Guess | None:
+    """The label to use by the verdict alone: none of an image that is rejected."""
+    if verdict == "reject":
+        return None
+    return finding.robust if verdict == "corrected" else finding.mixed or finding.corrected
 
 
 def resolve(spec: DecisionSpec, asked: Wish, default: Wish) -> Rule:

@@ -1,4 +1,4 @@
-"""From an exception to an RFC 9457 answer: the one handler of every error.
+"""From an exception to an RFC 9457 answer, or to one of `/v2`: the one handler of every error.
 
 Knows the frameworks' own exceptions and translates them into the tree of `service.errors`; what is
 in no tree becomes InternalError, and only the log learns more.
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from service.errors import (
@@ -22,9 +23,11 @@ from service.errors import (
     RouteUnknown,
 )
 from service.metrics import Metrics
+from service.protocol.metadata import ProtocolError
 from service.schemas import ClassifyQuery, Problem
 
 MEDIA_TYPE = "application/problem+json"
+PROTOCOL = "/v2"  # beneath it errors are written as the Open Inference Protocol has them
 OUTCOME = "parallax.outcome"  # key of the ASGI scope: the code of the problem that was answered
 
 log = logging.getLogger(__name__)
@@ -53,14 +56,29 @@ def handler(metrics: Metrics) -> Callable[[Request, Exception], Awaitable[Respon
         if not isinstance(error, (ImageRefused, InferenceFailed)):
             metrics.rejected.labels(error.code).inc()
         request.scope[OUTCOME] = error.code
+        path = request.scope["path"]
+        body: BaseModel = problem(error, request.url.path)
+        media_type = MEDIA_TYPE
+        if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
+            body, media_type = ProtocolError(error=str(error), code=error.code), "application/json"
         return Response(
-            problem(error, request.url.path).model_dump_json(),
+            body.model_dump_json(),
             status_code=error.status,
             headers=error.headers,
-            media_type=MEDIA_TYPE,
+            media_type=media_type,
         )
 
     return answer
+
+
+def counter(metrics: Metrics) -> Callable[[RequestError], None]:
+    """Counts a request that was refused before it had a route."""
+
+    def count(error: RequestError) -> None:
+        metrics.requests.labels("unmatched", error.code).inc()
+        metrics.rejected.labels(error.code).inc()
+
+    return count
 
 
 def install(app: FastAPI, metrics: Metrics) -> None:

@@ -9,7 +9,7 @@ network. Knows nothing of requests; knows the runtime through `service.session` 
 import hashlib
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from service import manifest as contract
@@ -45,6 +45,8 @@ class Loader:
     def load(self, folder: Path, known: Model | None = None) -> Model:
         """Verify one folder and make it ready to run; `known` where the folder still holds that.
 
+        An int8 network runs on the CPU, whatever `auto` would take.
+
         Raises:
             ModelRefused: with the first reason found.
             ProviderAbsent: CUDA was asked for and cannot be had.
@@ -63,12 +65,22 @@ class Loader:
             inputs = features + len(contract.LOGITS) * len(manifest.labels)
             head = read_head(folder, files[contract.DETECTOR_FILE], inputs)
         try:
-            session = self._session(folder, manifest, files[contract.MODEL_FILE], golden)
+            loader = self._for(folder, manifest)
+            session = loader._session(folder, manifest, files[contract.MODEL_FILE], golden)
         except SessionError as error:
             raise ModelRefused(folder, f"{contract.MODEL_FILE} cannot be run: {error}") from error
         what = f"{manifest.name} version {manifest.version}"
-        log.info("%s runs on %s with %d threads", what, session.provider, session.threads)
+        log.info("%s runs on %s, threads %d", what, session.provider, session.threads)
         return Model(manifest, session, head)
+
+    def _for(self, folder: Path, manifest: Manifest) -> "Loader":
+        """What loads this network: integers are for the CPU."""
+        if manifest.precision != "int8":
+            return self
+        if self.provider == "cuda":
+            reason = "its network is int8, which is for the CPU"
+            raise ModelRefused(folder, reason, "ask for auto or cpu")
+        return replace(self, provider="cpu", cuda_graphs=False)
 
     def _session(self, folder: Path, manifest: Manifest, network: bytes, golden: Arrays) -> Session:
         """The session that others with this network use, or a new one; checked and warm."""
@@ -81,9 +93,9 @@ class Loader:
         try:
             _check(folder, manifest, session, golden)
         except (ModelRefused, SessionError) as error:
-            if not session.from_cache:
+            if kept is None or not session.from_cache:
                 raise
-            log.warning("the optimised network of %s is not used: %s", folder, error)
+            kept.discard(error)
             session = self._open(network, None)
             _check(folder, manifest, session, golden)
         if self.max_batch:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.manifest import DecisionSpec, Evaluation, InputSpec, Policy, ThreatModel
+from service.manifest import DecisionSpec, Evaluation, InputSpec, Policy, Precision, ThreatModel
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
@@ -22,7 +22,9 @@ class ImageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="model name; the default model where absent")
+    model: str | None = Field(
+        None, max_length=255, description="model name; the default model where absent"
+    )
     version: int | None = Field(None, ge=1, description="model version; the newest where absent")
     strict_size: bool = Field(
         False, description="refuse an image of another size than the model's, instead of resizing"
@@ -191,6 +193,7 @@ class ModelFacts(BaseModel):
     threads: int
     created: str
     description: str
+    precision: Precision
     input: InputSpec
     labels: tuple[str, ...]
     threat_model: ThreatModel

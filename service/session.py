@@ -32,6 +32,7 @@ RUNTIME_VERSION: str = ort.__version__
 
 _QUIET = 4  # fatal only: what fails is raised as well, and told once in our own words
 _WARM_UP_S = 0.25  # for the sizes beyond the least and the largest, on the CPU
+_LIGHT_S = 0.005  # for an image on one thread
 _REPEATS = 3  # a CUDA graph is recorded in the first runs and repeated from then on
 _SAME = 1e-3  # of outputs, absolute and relative, with and without binding
 
@@ -51,38 +52,74 @@ class Session:
         *,
         provider: Provider,
         threads: int | None = None,
+        cpus: int | None = None,
         kept: KeptGraph | None = None,
         cuda_graphs: bool = False,
     ) -> None:
         """`kept` is where the optimised network is taken from, or put, on the CPU.
 
+        `threads` are those of one run, of `cpus` that may be used (else all of this process). Where
+        none are given, a network that answers an image at once gets one thread a run, and as many
+        runs at once as there are CPUs, for threads that share so little work wait for each other;
+        a slow one gets all in one run, so that a single image is not slower than it must be.
+
         Raises:
             ProviderAbsent: `cuda` was asked for and cannot be had.
             SessionError: the bytes are not a model that the runtime can load.
         """
-        self.threads = threads or usable_cpus()
+        cpus = cpus or usable_cpus()
         missing = cuda_missing()
         if provider == "cuda" and missing:
             raise ProviderAbsent(missing)
         wants_cuda = provider != "cpu" and not missing
-        optimised = None if kept is None or wants_cuda else _kept(model, self.threads, kept)
-        self.from_cache = optimised is not None
-        self._session = optimised or _open(
-            model, self.threads, cuda=wants_cuda, graphs=wants_cuda and cuda_graphs
-        )
+        self.from_cache = False
+        self._plainly: ort.RunOptions | None = None
+        self._bound: dict[int, Bound] = {}
+
+        def open_with(count: int) -> None:
+            optimised = None if kept is None or wants_cuda else _kept(model, count, kept)
+            self.threads = count
+            self.from_cache = optimised is not None
+            self._session = optimised or _open(
+                model, count, cuda=wants_cuda, graphs=wants_cuda and cuda_graphs
+            )
+
+        open_with(threads or (cpus if wants_cuda else 1))
+        if threads is None and cpus > self.threads and not self._is_light():
+            open_with(cpus)
         self.provider: str = self._session.get_providers()[0]
         if provider == "cuda" and self.provider != CUDA:
             raise ProviderAbsent("the runtime fell back to another one; its CUDA libraries fail")
         if wants_cuda and self.provider != CUDA:
             log.warning("there is a CUDA device, but its libraries fail: running on the CPU")
+        self.runs = 1 if self.provider == CUDA else max(1, cpus // self.threads)
         self.inputs = {node.name: _shape(node.shape) for node in self._session.get_inputs()}
         self.input_types = {node.name: node.type for node in self._session.get_inputs()}
         self.outputs = tuple(node.name for node in self._session.get_outputs())
-        self._plainly: ort.RunOptions | None = None
         if self.provider == CUDA and cuda_graphs:
             self._plainly = ort.RunOptions()
             self._plainly.add_run_config_entry(GRAPH_ID, NO_GRAPH)
-        self._bound: dict[int, Bound] = {}
+
+    def _is_light(self) -> bool:
+        """Whether one thread answers a single image within _LIGHT_S."""
+        nodes = self._session.get_inputs()
+        shapes = [_shape(node.shape)[1:] for node in nodes]
+        if any(size is None for shape in shapes for size in shape):
+            return False
+        feed = {
+            node.name: np.zeros((1, *(size or 0 for size in shape)), np.float32)
+            for node, shape in zip(nodes, shapes, strict=True)
+        }
+        seconds = []
+        try:
+            for _ in range(_REPEATS):  # the first allocates
+                began = time.perf_counter()
+                self._session.run(None, feed)
+                seconds.append(time.perf_counter() - began)
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            log.debug("a single image cannot be timed: %s", _one_line(error))
+            return False
+        return min(seconds) <= _LIGHT_S
 
     def run(self, name: str, batch: NDArray[np.float32], outputs: Sequence[str]) -> Arrays:
         """Feed (N, ...) to the input `name`; the asked outputs by name, (N, ...) each.
@@ -187,7 +224,7 @@ def _kept(model: bytes, threads: int, kept: KeptGraph) -> ort.InferenceSession |
     try:
         return _load(str(folder / GRAPH_FILE), options, [CPU])
     except SessionError as error:
-        log.warning("optimised network %s is not used: %s", folder, error)
+        kept.discard(error)
         return None
 
 

@@ -73,7 +73,10 @@ class Settings(BaseSettings):
         "auto", description="execution provider; auto takes CUDA where it works, cuda insists on it"
     )
     threads: int | None = Field(
-        None, ge=1, description="threads of one inference; else the CPUs this process may use"
+        None, ge=1, description="threads of one run; else 1 for a light model, all CPUs for others"
+    )
+    runs: int | None = Field(
+        None, ge=1, le=256, description="runs of a model at once; else the CPUs by the threads"
     )
     decode_threads: int | None = Field(
         None, ge=1, description="threads that decode images; else the CPUs this process may use"

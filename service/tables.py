@@ -16,8 +16,8 @@ def described(model: Model) -> str:
     threat = model.manifest.threat_model
     return (
         f"{model.name} version {model.version}: {len(model.manifest.labels)} classes, "
-        f"{shape} (CxHxW), {threat.norm} {threat.eps}, "
-        f"{model.session.provider}, {model.session.threads} threads"
+        f"{shape} (CxHxW), {threat.norm} {threat.eps}, {model.manifest.precision}, "
+        f"{model.session.provider}, threads {model.session.threads}"
     )
 
 

@@ -4,17 +4,15 @@ Checks shapes and counts; whether the bytes are images is for `service.images`. 
 whole body was bounded at the edge, while it was read.
 """
 
-import asyncio
 import binascii
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from pydantic_core import from_json
 from starlette.requests import Request
-from starlette.types import Receive
 
-from service.errors import BodyEmpty, BodyMalformed, ClientGone, TooManyImages, TypeUnsupported
+from service.body import LARGE, headers_of, off_the_loop, read_body, refuse_encoding
+from service.errors import BodyEmpty, BodyMalformed, TooManyImages, TypeUnsupported
 from service.images import MEDIA_TYPES, Upload
 from service.parts import Part, read_parts
 
@@ -27,7 +25,6 @@ JSON = "application/json"
 _READ = (*MEDIA_TYPES, UNDECLARED, MULTIPART, JSON)
 _EITHER_OF = 'give either "image" or "images"'
 _EITHER = f"JSON: {_EITHER_OF}"
-_LARGE = 64 << 10  # bytes; what is smaller is parsed sooner than a thread is woken
 
 _ALIASES = {"image/jpg": "image/jpeg"}
 
@@ -51,43 +48,22 @@ async def read_uploads(request: Request, max_images: int) -> Uploads:
         BodyTooLarge: from the edge, while reading.
         ClientGone: the client hung up while sending.
     """
-    headers = dict(reversed(request.scope["headers"]))  # of two the first counts
-    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-    if encoding not in ("", "identity"):
-        raise TypeUnsupported(encoding)
+    headers = headers_of(request.scope)
+    refuse_encoding(headers)
     content_type = headers.get(b"content-type", b"").decode("latin-1").strip() or UNDECLARED
     media_type = _media_type(content_type)
     if media_type not in _READ:
         raise TypeUnsupported(media_type)
-    body = await _read(request.receive)
+    body = await read_body(request.receive)
     if not body:
         raise BodyEmpty
+    large = len(body) > LARGE
     if media_type == MULTIPART:
-        return await _off_the_loop(body, partial(_from_parts, content_type, body, max_images))
+        parse = partial(_from_parts, content_type, body, max_images)
+        return await off_the_loop(parse, large=large)
     if media_type == JSON:
-        return await _off_the_loop(body, partial(_from_json, body, max_images))
+        return await off_the_loop(partial(_from_json, body, max_images), large=large)
     return Uploads([Upload(body, _declared(media_type))], several=False)
-
-
-async def _read(receive: Receive) -> bytes:
-    """The whole body.
-
-    Raises:
-        ClientGone: the connection ended before it.
-    """
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _off_the_loop(body: bytes, parse: Callable[[], Uploads]) -> Uploads:
-    """A large body is parsed in a thread: other requests are answered meanwhile."""
-    return await asyncio.to_thread(parse) if len(body) > _LARGE else parse()
 
 
 def _media_type(content_type: str) -> str:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.errors import request_errors
+from service.errors import StartupError, request_errors
 from service.metrics import Metrics
 from service.settings import PREFIX, Settings
 from training import reproduction
@@ -30,6 +30,11 @@ def rows(section: str) -> list[list[str]]:
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shipped() -> Any:
+    """The manifest of the model that the documents are about."""
+    return json.loads((ROOT / "models" / "mnist" / "3" / "manifest.json").read_text())
 
 
 def test_settings() -> None:
@@ -64,6 +69,17 @@ def test_errors() -> None:
     assert rows("Errors") == expected
 
 
+def test_exit_statuses() -> None:
+    own = {
+        kind.exit_status: (kind.__doc__ or "").splitlines()[0]
+        for kind in StartupError.__subclasses__()
+        if kind.exit_status != StartupError.exit_status
+    }
+    shown = {int(row[0].strip("`")): row[1] for row in rows("Exit statuses")}
+    assert shown.keys() == {0, StartupError.exit_status, 130, 143, *own}
+    assert {status: shown[status] for status in own} == own
+
+
 def test_the_tree_names_every_module() -> None:
     tree = next(block for block in blocks("text") if block.startswith("pyproject.toml"))
     named = set(re.findall(r"[\w.-]+\.(?:py|toml|md)\b", tree))
@@ -87,7 +103,10 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.parametrize(
     "stage",
-    ["train", "attack", "evaluate", "stress", "shift", "calibrate", "round", "report", "export"],
+    [
+        *("train", "attack", "evaluate", "stress", "shift", "calibrate", "report"),
+        *("round", "quantise", "export"),
+    ],
 )
 def test_the_stages_exist(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"parallax-train {stage}" in README
@@ -177,6 +196,42 @@ def test_the_false_alarms_are_the_reports() -> None:
     assert f"under {corruptions} corruptions" in told
 
 
+def test_the_calibration_is_the_shipped_models() -> None:
+    """Thresholds of the report are the manifest's, README's rates at 1 % are the report's."""
+    report = (ROOT / "docs" / "mnist-calibration.md").read_text()
+    alarms, attacks = (
+        [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in report.split(f"## {section}\n", 1)[1].split("\n## ", 1)[0].splitlines()
+            if line.startswith("| ")
+        ]
+        for section in ("False alarms", "Detection")
+    )
+    thresholds = shipped()["decision"]["thresholds"]
+    shown = {row[0]: row for row in alarms[1:-1]}  # the last is Eq. 12's
+    assert {rate: row[1] for rate, row in shown.items()} == {
+        f"{100 * float(rate):g}": f"{one['value']:.6g}" for rate, one in thresholds.items()
+    }
+    realised = shown["1"][4].split()[0]
+    flagged = attacks[1][attacks[0].index("at 1 %")].split()[0]
+    told = " ".join(README.split())
+    assert f"{realised} % of the 10,000 test images are flagged and {flagged} % of succ" in told
+
+
+@pytest.mark.parametrize(
+    "place", [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("tests/bench/**/*.py")]
+)
+def test_a_model_that_is_named_is_there(place: Path) -> None:
+    named = set(re.findall(r"models/(mnist/\d+)", place.read_text()))
+    assert [model for model in named if not (ROOT / "models" / model).is_dir()] == []
+
+
+@pytest.mark.parametrize("report", ["mnist", "mnist-calibration", "mnist-shift", "int8"])
+def test_a_report_of_the_shipped_model_is_about_its_weights(report: str) -> None:
+    weights = shipped()["provenance"]["data_hashes"]["weights"]
+    assert f"weights `{weights[:12]}`" in (ROOT / "docs" / f"{report}.md").read_text()
+
+
 @pytest.mark.parametrize("document", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 def test_what_a_document_links_to_is_there(document: Path) -> None:
     linked = re.findall(r"\]\(((?!https?:)[^)#\s]+)\)", document.read_text())
@@ -184,7 +239,6 @@ def test_what_a_document_links_to_is_there(document: Path) -> None:
 
 
 def test_the_figures_are_the_manifests() -> None:
-    manifest = json.loads((ROOT / "models" / "mnist" / "2" / "manifest.json").read_text())
     for _, figure, name in rows("What the shipped model reaches"):
-        value = manifest["evaluation"]["metrics"][name.strip("`")]
+        value = shipped()["evaluation"]["metrics"][name.strip("`")]
         assert figure == f"{100 * value:.2f} %", name

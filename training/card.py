@@ -14,7 +14,7 @@ _TEMPLATE = """\
 |---|---|
 | input | {channels} x {height} x {width}, pixels in [0, 1] |
 | classes | {labels} |
-| method | {method}, backbone {backbone} |
+| method | {method}, backbone {backbone}, computed in {precision} |
 | threat model | {norm} within {eps} |
 | trained on | {source}, {trained_on}, {minutes:.0f} min, torch {torch_version} |
 | seed, commit | {seed}, `{commit}` |
@@ -79,6 +79,7 @@ def render(manifest: dict[str, Any]) -> str:
         **manifest["threat_model"],
         **{key: evaluation[key] for key in ("dataset", "split", "n_images")},
         **{key: provenance[key] for key in ("trained_on", "torch_version", "seed", "commit")},
+        precision=manifest["precision"],
         labels=", ".join(manifest["labels"]),
         method=config["method"],
         backbone=config["model"]["backbone"],

@@ -256,6 +256,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     rounding.set_defaults(command="round")
 
+    quantise = stages.add_parser("quantise", help="an int8 network for the CPU, beside float32")
+    quantise.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
+    quantise.add_argument(
+        "--calibration",
+        type=Path,
+        help="what `calibrate` wrote (default: beside the checkpoint, where it is there)",
+    )
+    quantise.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for int8.onnx, .json, .md and detector.npz, which are replaced (default: int8 beside "
+        "the checkpoint)",
+    )
+    _add_data_name(quantise)
+    quantise.add_argument(
+        "--count",
+        type=_at_least(1),
+        default=2000,
+        help="test images that are attacked, drawn by the seed (default: 2000)",
+    )
+    _add_drawing(quantise)
+    quantise.set_defaults(command="quantise")
+
     export = stages.add_parser("export", help="write a model folder that the service accepts")
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of its run")
     export.add_argument("--name", required=True, help="of the model, e.g. mnist")
@@ -271,6 +295,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument(
         "--ways", default="", help="also write single ways as files, e.g. robust,nonrobust"
+    )
+    export.add_argument(
+        "--int8",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="FILE",
+        help="the int8 network that `quantise` made and measured, instead of the float32 one "
+        "(without FILE: int8/int8.json beside the checkpoint)",
     )
     export.add_argument("--description", default="", help="one sentence for the card")
     export.set_defaults(command="export")

@@ -234,9 +234,45 @@ def round_command(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def quantise_command(parsed: argparse.Namespace) -> int:
+    """Write an int8 network and its report, print what came of it; 1 where it is not to be shipped.
+
+    Like a stress test that failed, it leaves its files.
+    """
+    from training import calibrate, calibration_document, checkpoint, int8_figures, int8_table
+    from training.files import ready_folder
+    from training.int8_document import STEM, TABLE_FILE
+    from training.quantise import SPLITS, Quantise, write
+
+    source = checkpoint.of(parsed.checkpoint)
+    loaded = checkpoint.load(source)
+    beside = source.parent / calibrate.JSON_FILE
+    place = parsed.calibration or (beside if beside.exists() else None)
+    weights = loaded.header.weights_sha256
+    basis = None if place is None else calibration_document.read(place, weights)
+    opened = open_checkpoint(source, source=parsed.data, device=choose("cpu"))
+    subjects = {split: opened.subject(split, count=None, seed=parsed.seed) for split in SPLITS}
+    folder = parsed.out or source.parent / STEM
+    ready_folder(folder)
+    console = Console()
+    quantise = Quantise(
+        count=parsed.count,
+        dataset=parsed.data_name,
+        seed=parsed.seed,
+        batch_size=parsed.batch_size,
+    )
+    quantised = quantise(loaded, subjects, basis, console)
+    path = write(quantised, folder)
+    lines = [*int8_table.summary(quantised.document), f"{path} and {TABLE_FILE} beside it"]
+    if basis is None:
+        lines.append("not calibrated: the exported model would know Eq. 12 alone")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    return int(bool(int8_figures.faults(quantised.document)))
+
+
 def export_command(parsed: argparse.Namespace) -> int:
     """Write a model folder."""
-    from training import calibrate, checkpoint
+    from training import calibrate, checkpoint, int8_document
     from training.evaluation_document import JSON_FILE
     from training.export import export
 
@@ -245,6 +281,11 @@ def export_command(parsed: argparse.Namespace) -> int:
         raise ConfigError(f"--ways: {', '.join(sorted(unknown))}; known: {', '.join(WAYS)}")
     place: Path = parsed.checkpoint
     source = checkpoint.of(place)
+    int8: Path | None = parsed.int8
+    if int8 is not None and (parsed.evaluation or parsed.calibration):
+        raise ConfigError("--int8 has an evaluation and a calibration of its own")
+    if int8 == Path():
+        int8 = source.parent / int8_document.STEM / int8_document.JSON_FILE
     beside = source.parent / calibrate.JSON_FILE
     folder = export(
         source,
@@ -255,6 +296,7 @@ def export_command(parsed: argparse.Namespace) -> int:
         calibration=parsed.calibration or (beside if beside.exists() else None),
         ways=ways,
         description=parsed.description,
+        int8=int8,
     )
     written = ", ".join(sorted(path.name for path in folder.iterdir()))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -303,5 +345,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "shift": shift_command,
     "calibrate": calibrate_command,
     "round": round_command,
+    "quantise": quantise_command,
     "export": export_command,
 }

@@ -3,7 +3,8 @@
 The one place where training reaches into `service`, and only for the manifest. Everything is
 written to a folder beside the target and renamed into place after ONNX Runtime gave torch's
 answers; nothing is left where that fails. It measures nothing: what `evaluate` and `calibrate`
-found is copied.
+found is copied. An int8 network comes from `quantise`, which measured it; here its figures decide
+whether it is shipped.
 """
 
 import hashlib
@@ -17,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from service import manifest as contract
-from training import card, checkpoint, graph
+from training import card, checkpoint, graph, int8_document, runtime
 from training.checkpoint import AVERAGED, Checkpoint, CheckpointError, Header
 from training.config import Way, faults, parse_eps
 from training.errors import TrainingError
@@ -46,17 +46,6 @@ class ExportError(TrainingError):
     """The model cannot be exported; nothing was written."""
 
 
-def run_onnx(path: Path, image: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
-    """All outputs of an ONNX file by name, on the CPU, the images in batches of `batch`."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    parts = [
-        session.run(names, {contract.INPUT: image[start : start + batch]})
-        for start in range(0, len(image), batch)
-    ]
-    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
-
-
 def compare(path: Path, image: np.ndarray, expected: dict[str, np.ndarray]) -> contract.Parity:
     """ONNX Runtime against torch's outputs by name; those that start with `logits` are labelled.
 
@@ -64,28 +53,37 @@ def compare(path: Path, image: np.ndarray, expected: dict[str, np.ndarray]) -> c
         ExportError: an output is missing, a label differs, a logit is beyond LOGIT_TOLERANCE or a
             feature beyond it, absolutely and relatively: what the service will check again.
     """
-    answers = run_onnx(path, image)
+    answers = runtime.run(path, image)
     if set(answers) != set(expected):
         raise ExportError(f"{path.name} has outputs {sorted(answers)}, not {sorted(expected)}")
-    labelled = [name for name in expected if name.startswith("logits")]
-    for name in set(expected) - set(labelled):
+    for name in expected:
+        if name.startswith("logits"):
+            continue
         if not np.allclose(answers[name], expected[name], LOGIT_TOLERANCE, LOGIT_TOLERANCE):
             worst = float(np.abs(answers[name] - expected[name]).max())
             raise ExportError(
                 f"{path.name}: {name} of ONNX Runtime and torch differ by {worst:.2g}"
             )
-    same = [answers[name].argmax(1) == expected[name].argmax(1) for name in labelled]
-    agreement = float(np.mean(same))
-    difference = max(float(np.abs(answers[n] - expected[n]).max()) for n in labelled)
-    if agreement < 1.0 or not difference <= LOGIT_TOLERANCE:  # a NaN is beyond it too
+    parity = _parity(answers, expected)
+    difference, agreement = parity.max_abs_logit_difference, parity.label_agreement
+    if agreement < 1.0 or difference > LOGIT_TOLERANCE:
         raise ExportError(
             f"{path.name}: ONNX Runtime and torch differ by {difference:.2g} in a logit "
             f"and agree on {agreement:.2%} of labels"
         )
+    return parity
+
+
+def _parity(answers: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> contract.Parity:
+    labelled = [name for name in expected if name.startswith("logits")]
+    same = [answers[name].argmax(1) == expected[name].argmax(1) for name in labelled]
+    difference = max(float(np.abs(answers[n] - expected[n]).max()) for n in labelled)
+    if not math.isfinite(difference):
+        raise ExportError("ONNX Runtime answers with numbers that are not finite")
     return contract.Parity(
-        onnxruntime_version=onnxruntime.__version__,
-        n_inputs=len(image),
-        label_agreement=agreement,
+        onnxruntime_version=runtime.VERSION,
+        n_inputs=len(expected[labelled[0]]),
+        label_agreement=float(np.mean(same)),
         max_abs_logit_difference=difference,
     )
 
@@ -114,6 +112,7 @@ def export(
     calibration: Path | None = None,
     ways: Sequence[Way] = (),
     description: str = "",
+    int8: Path | None = None,
 ) -> Path:
     """Write `models/name/version` (the next free version unless given) and return it.
 
@@ -121,10 +120,13 @@ def export(
     `evaluate` wrote for these very weights, on test images and under the threat model that they
     were trained with. `calibration` is the JSON that `calibrate` wrote for them; without one the
     model knows Eq. 12 alone. `ways` asks for `robust.onnx`, ... with one output `logits` each.
+    `int8` is the JSON that `quantise` wrote for them: the network beside it is shipped instead,
+    with the evaluation and the calibration in there and not those of the float32 one.
 
     Raises:
         ExportError: a way was not trained, other weights or another threat model were evaluated or
             calibrated, the version exists, or ONNX differs from torch.
+        ConfigError: `int8` is of other weights, or its network too far from the float32 one.
         CheckpointError: the checkpoint cannot be read.
         OutputError: the folder cannot be written.
     """
@@ -139,6 +141,12 @@ def export(
             f"method {header.config.method} trains the {trained[0]} way alone: its ways cannot "
             "disagree, and a detector needs all three"
         )
+    network = None
+    if int8 is not None:
+        if ways:
+            raise ExportError("single ways are float32; export them without int8")
+        read = int8_document.read(int8, header.weights_sha256)
+        network, evaluation, calibration = read.network, int8, int8 if read.calibrated else None
     measured = _read_evaluation(evaluation, header)
     decision, head = contract.DecisionSpec(), None
     if calibration is not None:
@@ -150,8 +158,11 @@ def export(
     header = _portable(header)
     shipped = replace(checkpoint.weights_only(loaded), header=header)
     with new_folder(target) as draft:
-        parity = _write_graphs(draft, shipped, ways)
-        _write_weights(draft, shipped)
+        if network is None:
+            parity = _write_graphs(draft, shipped, ways)
+            _write_weights(draft, shipped)
+        else:
+            parity = _write_int8(draft, shipped, network)
         if head is not None:
             write_bytes(draft / contract.DETECTOR_FILE, head)
         try:
@@ -160,6 +171,7 @@ def export(
                 version=version,
                 created=datetime.now(UTC).replace(microsecond=0),
                 description=description or f"{header.config.method} on {measured.dataset}",
+                precision="float32" if network is None else "int8",
                 files={path.name: contract.file_entry(path) for path in sorted(draft.iterdir())},
                 input=contract.InputSpec.model_validate(vars(header.shape)),
                 labels=header.classes,
@@ -193,13 +205,33 @@ def _write_graphs(folder: Path, shipped: Checkpoint, ways: Sequence[Way]) -> con
     path = folder / contract.MODEL_FILE
     write(ThreeWayGraph(model), path=path, outputs=contract.OUTPUTS, note=note)
     measured = compare(path, image.numpy(), expected)
-    golden = {key: values[:_GOLDEN_IMAGES] for key, values in expected.items()}
-    np.savez(folder / contract.GOLDEN_FILE, image=image[:_GOLDEN_IMAGES].numpy(), **golden)
+    _write_golden(folder, image, expected)
     for way in ways:
         single = folder / f"{way}.onnx"
         write(OneWayGraph(model, way), path=single, outputs=["logits"])
         compare(single, image.numpy(), {"logits": expected[f"logits_{way}"]})
     return measured
+
+
+def _write_int8(folder: Path, shipped: Checkpoint, network: bytes) -> contract.Parity:
+    """The network with its own golden answers, and the weights that it was made of for torch."""
+    image = probe_images(shipped.header, _PARITY_IMAGES)
+    with torch.no_grad():
+        outputs = ThreeWayGraph(checkpoint.model_of(shipped))(image)
+    expected = dict(zip(contract.OUTPUTS, (part.numpy() for part in outputs), strict=True))
+    path = folder / contract.MODEL_FILE
+    write_bytes(path, network)
+    answers = runtime.run(path, image.numpy())
+    if set(answers) != set(expected):
+        raise ExportError(f"the int8 network has outputs {sorted(answers)}, not {sorted(expected)}")
+    _write_golden(folder, image, answers)
+    checkpoint.save(folder / checkpoint.WEIGHTS_FILE, shipped)
+    return _parity(answers, expected)
+
+
+def _write_golden(folder: Path, image: Tensor, answers: dict[str, np.ndarray]) -> None:
+    golden: dict[str, Any] = {key: values[:_GOLDEN_IMAGES] for key, values in answers.items()}
+    np.savez(folder / contract.GOLDEN_FILE, image=image[:_GOLDEN_IMAGES].numpy(), **golden)
 
 
 def _write_weights(folder: Path, shipped: Checkpoint) -> None:

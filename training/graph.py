@@ -21,6 +21,8 @@ from training.config import Way
 from training.errors import TrainingError
 from training.three_way import ThreeWayModel
 
+OUTPUTS = ("logits_standard", "logits_robust", "logits_nonrobust", "z_robust", "z_nonrobust")
+
 _OPSET = 18
 _NOTE = "parallax"  # key of the text that travels in the file's metadata
 
@@ -30,7 +32,7 @@ class GraphError(TrainingError):
 
 
 class ThreeWayGraph(nn.Module):
-    """The contract's five outputs, each encoder run once."""
+    """The contract's five OUTPUTS, each encoder run once."""
 
     def __init__(self, model: ThreeWayModel) -> None:
         super().__init__()

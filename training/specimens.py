@@ -49,13 +49,16 @@ class Specimens:
 
     def attacked(self, subject: Subject, attack: Attack) -> Observed:
         """All images under one attack against their true classes."""
-        found = []
+        return self.natural(replace(subject, images=self.adversarial(subject, attack)))
+
+    def adversarial(self, subject: Subject, attack: Attack) -> Images:
+        """The very images that `attacked` asks about."""
+        pixels = []
         for position, batch in self._batches(subject):
             predict.reseed(self.seed, position)
-            adversarial = attack(subject.model, to_float(batch.pixels), batch.label)
-            rounded = self.threat.rounded(batch.pixels, adversarial)
-            found.append(observe(subject.model, to_float(rounded), batch.label))
-        return joined(found)
+            moved = attack(subject.model, to_float(batch.pixels), batch.label)
+            pixels.append(self.threat.rounded(batch.pixels, moved).cpu())
+        return replace(subject.images, pixels=torch.cat(pixels))
 
     def _batches(self, subject: Subject) -> Iterator[tuple[int, Images]]:
         return predict.batches(subject.images, self.batch_size, subject.device)

@@ -54,7 +54,7 @@ def least(call: Callable[[], object], after: Callable[[], object] = bool) -> flo
 async def request_cost() -> float:
     """CPU microseconds of `POST /detect` of one PNG through the whole app, without a socket."""
     app = create_app(Settings(models=_ROOT / "models", provider="cpu", threads=1))
-    body = (_ROOT / "models/mnist/2/samples/natural/00002.png").read_bytes()
+    body = (_ROOT / "models/mnist/3/samples/natural/00002.png").read_bytes()
     head = {
         "type": "http",
         "method": "POST",

@@ -34,8 +34,8 @@ def settings_of(tmp_path: Path) -> MakeSettings:
     """Settings for the toy's directory, on the CPU."""
 
     def make(**values: Any) -> Settings:
-        defaults: dict[str, Any] = {"models": tmp_path / "models", "provider": "cpu", "threads": 1}
-        return Settings(**(defaults | values))
+        defaults: dict[str, Any] = {"models": tmp_path / "models", "provider": "cpu"}
+        return Settings(**(defaults | {"threads": 1, "runs": 1} | values))
 
     return make
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from threadpoolctl import threadpool_info
 
 from service.app import create_app
 from service.errors import ModelRefused, ProviderAbsent
@@ -49,6 +50,18 @@ def test_an_older_version_that_cannot_follow_the_settings_is_a_problem_of_its_ow
         )
     assert (newest.status_code, newest.json()["policy"]) == (200, "score")
     assert (older.status_code, older.json()["code"]) == (422, "policy-unavailable")
+
+
+def test_numpy_has_one_thread_while_the_app_serves(
+    toy: ToyFolder, settings_of: MakeSettings
+) -> None:
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before = threads()
+    with TestClient(create_app(settings_of())):
+        assert threads() == {1}
+    assert threads() == before
 
 
 def test_tampered_model_stops_the_start(toy: ToyFolder, settings_of: MakeSettings) -> None:

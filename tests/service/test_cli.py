@@ -150,7 +150,8 @@ def test_models_are_verified(
     toy: ToyFolder, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["models", *flags]) == 0
-    assert "toy version 1: 3 classes, 1x4x4 (CxHxW), linf 8/255" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "toy version 1: 3 classes, 1x4x4 (CxHxW), linf 8/255, float32, CPU" in told
     bad = ToyFolder(toy.root, version=2).write()
     (bad.path / "model.onnx").write_bytes(b"other")
     assert cli.main(["models", *flags]) == 1

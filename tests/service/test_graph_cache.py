@@ -139,13 +139,14 @@ def test_one_that_fails_beside_a_faster_one_uses_that(kept: KeptGraph) -> None:
     assert kept.keep(fail) == kept.folder
 
 
-def test_what_is_open_outlives_its_entry(kept: KeptGraph) -> None:
+def test_what_is_open_outlives_its_entry(kept: KeptGraph, caplog: pytest.LogCaptureFixture) -> None:
     kept.keep(make)
     with (kept.folder / GRAPH_FILE).open("rb") as file:
-        kept.drop()
-        kept.drop()
+        kept.discard("it is old")
+        kept.discard("it is gone")
         assert kept.find() is None
         assert file.read() == b"graph"
+    assert "is not used: it is old" in caplog.text
     assert list(kept.directory.iterdir()) == []
 
 

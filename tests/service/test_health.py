@@ -34,6 +34,7 @@ def test_models_tell_all_that_a_user_may_know(client: TestClient) -> None:
     assert model["provider"] == "CPUExecutionProvider"
     assert model["labels"] == ["cat", "dog", "owl"]
     assert model["input"]["height"] == 4
+    assert model["precision"] == "float32"
     assert model["threat_model"] == {"norm": "linf", "eps": "8/255"}
     assert model["evaluation"]["metrics"] == {"standard_natural": 1.0}
 

@@ -52,6 +52,24 @@ def test_bodies_and_problems_are_documented(document: dict[str, Any], path: str)
     }
 
 
+INFER = ["/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
+
+
+@pytest.mark.parametrize("path", INFER)
+def test_inference_is_documented(client: TestClient, document: dict[str, Any], path: str) -> None:
+    operation = document["paths"][path]["post"]
+    body = operation["requestBody"]["content"]["application/json"]
+    assert len(body["examples"]) == 2
+    for example in body["examples"].values():
+        response = client.post(path.format(name="toy", version=1), json=example["value"])
+        assert response.status_code == 200, response.text
+    told = " ".join(answer["description"] for answer in operation["responses"].values())
+    for kind in request_errors():
+        assert f"`{kind.code}`" in told
+    assert "ProtocolError" in document["components"]["schemas"]
+    assert {parameter["in"] for parameter in operation["parameters"]} == {"path"}
+
+
 def references(node: Any) -> set[str]:
     if isinstance(node, dict):
         own = {node["$ref"]} if "$ref" in node else set()

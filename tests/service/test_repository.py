@@ -18,7 +18,7 @@ from service.errors import ModelRefused
 from service.graph_cache import GRAPH_FILE
 from service.manifest import DecisionSpec
 from service.repository import Loader, folders, load_model
-from service.session import CPU, Session, SessionError
+from service.session import CPU, Provider, Session, SessionError
 from tests.service.toy import ToyFolder, toy_answers, toy_head, toy_network
 
 IMAGE = np.random.default_rng(5).random((3, 1, 4, 4), np.float32)
@@ -48,6 +48,30 @@ def test_valid_folder_is_loaded(toy: ToyFolder) -> None:
     assert (model.name, model.version) == ("toy", 1)
     assert model.manifest == toy.manifest()
     assert model.session.provider == CPU
+
+
+def test_an_int8_network_runs_on_the_cpu_whatever_auto_would_take(
+    toy: ToyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def watched(network: bytes, *, provider: Provider, **options: Any) -> Session:
+        asked.append((provider, options["cuda_graphs"]))
+        return Session(network, provider=provider, **options)
+
+    monkeypatch.setattr("service.repository.Session", watched)
+    loader = Loader(provider="auto", threads=1, cuda_graphs=True)
+    loader.load(toy.path)
+    loader.sessions.clear()
+    toy.changes["precision"] = "int8"
+    toy.write()
+    model = loader.load(toy.path)
+    assert model.manifest.precision == "int8"
+    assert asked == [("auto", True), ("cpu", False)]
+    assert list(loader.sessions.values()) == [model.session]
+    with pytest.raises(ModelRefused, match="int8, which is for the CPU") as refused:
+        load_model(toy.path, provider="cuda", threads=1)
+    assert refused.value.hint == "ask for auto or cpu"
 
 
 def flip_model(toy: ToyFolder) -> None:
@@ -276,6 +300,8 @@ def test_a_kept_network_that_breaks_the_promise_is_not_used(
     assert not model.session.from_cache
     assert "is not used: model folder" in caplog.text
     assert "off the golden values" in caplog.text
+    assert not place.exists()
+    assert anew(cached).load(toy.path).session.from_cache  # made anew
 
 
 def test_a_bad_network_is_refused_with_a_cache_as_without(toy: ToyFolder, cached: Loader) -> None:

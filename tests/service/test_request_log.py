@@ -268,7 +268,7 @@ def test_nobody_writes_a_line_that_we_did_not(toy: ToyFolder, tmp_path: Path, st
         stop(server)
     text = (tmp_path / "log").read_bytes().decode()
     lines = text.splitlines()
-    assert len(lines) >= len(HOSTILE) - 3  # some never become a request
+    assert len(lines) >= len(HOSTILE) - 6  # what is no HTTP never becomes a request
     for line in lines:
         assert line.isprintable()
         if style == "json":

@@ -128,7 +128,7 @@ def test_cuda_is_opened_where_it_is_wanted(
     monkeypatch.setattr(module, "cuda_missing", lambda: None)
     monkeypatch.setattr(ort, "preload_dlls", lambda: None)
     monkeypatch.setattr(ort, "InferenceSession", open_session)
-    assert Session(TOY, provider=provider).provider == (CUDA if cuda else CPU)
+    assert Session(TOY, provider=provider, threads=1).provider == (CUDA if cuda else CPU)
     assert opened == ([(CUDA, {"use_tf32": "0"}), CPU] if cuda else [CPU])
 
 
@@ -190,6 +190,7 @@ def test_a_kept_network_that_cannot_be_loaded_is_told(
     session = Session(TOY, provider="cpu", threads=1, kept=kept)
     assert not session.from_cache
     assert "is not used" in caplog.text
+    assert Session(TOY, provider="cpu", threads=1, kept=kept).from_cache  # made anew
 
 
 def test_the_largest_batch_and_one_are_always_warm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,3 +296,27 @@ def test_a_network_that_computes_in_half_precision_is_taken() -> None:
     for name, values in session.run(INPUT, IMAGES, OUTPUTS).items():
         assert values.dtype == np.float32
         assert values == pytest.approx(toy_answers(IMAGES)[name], abs=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("light_s", "asked", "cpus", "threads", "runs"),
+    [
+        (60.0, None, 4, 1, 4),
+        (0.0, None, 4, 4, 1),
+        (0.0, None, 1, 1, 1),
+        (60.0, 2, 4, 2, 2),
+        (60.0, 3, 4, 3, 1),
+        (60.0, 8, 4, 8, 1),
+    ],
+)
+def test_light_networks_run_beside_each_other(
+    light_s: float,
+    asked: int | None,
+    cpus: int,
+    threads: int,
+    runs: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.session._LIGHT_S", light_s)
+    session = Session(TOY, provider="cpu", threads=asked, cpus=cpus)
+    assert (session.threads, session.runs) == (threads, runs)

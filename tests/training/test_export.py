@@ -19,7 +19,7 @@ from service.manifest import (
     sha256_file,
 )
 from tests.training import examinee
-from training import checkpoint, export, graph, rounding
+from training import checkpoint, export, graph, rounding, runtime
 from training.config import Method
 from training.export import ExportError
 
@@ -107,6 +107,10 @@ def test_the_manifest_keeps_the_rounded_figures_and_true_hashes(folder: Path) ->
         assert sha256_file(folder / name) == entry.sha256
 
 
+def test_graphs_name_the_contracts_outputs() -> None:
+    assert graph.OUTPUTS == OUTPUTS
+
+
 def test_each_encoder_stands_in_the_graph_once(folder: Path) -> None:
     convolutions = {
         name: sum(node.op_type == "Conv" for node in onnx.load(folder / name).graph.node)
@@ -119,7 +123,7 @@ def test_each_encoder_stands_in_the_graph_once(folder: Path) -> None:
 def test_answers_as_torch_does_at_any_batch_size(folder: Path, source: Path, count: int) -> None:
     model, header = checkpoint.load_model(source, torch.device("cpu"))
     image = export.probe_images(header, count)
-    answers = export.run_onnx(folder / "model.onnx", image.numpy())
+    answers = runtime.run(folder / "model.onnx", image.numpy())
     assert tuple(answers) == OUTPUTS
     with torch.no_grad():
         expected = model(image)
@@ -130,9 +134,9 @@ def test_answers_as_torch_does_at_any_batch_size(folder: Path, source: Path, cou
 def test_a_single_way_answers_like_the_whole(folder: Path, source: Path) -> None:
     _, header = checkpoint.load_model(source, torch.device("cpu"))
     image = export.probe_images(header, 5).numpy()
-    whole = export.run_onnx(folder / "model.onnx", image)
+    whole = runtime.run(folder / "model.onnx", image)
     for way in ("robust", "nonrobust"):
-        single = export.run_onnx(folder / f"{way}.onnx", image)
+        single = runtime.run(folder / f"{way}.onnx", image)
         np.testing.assert_allclose(single["logits"], whole[f"logits_{way}"], atol=1e-5)
 
 
@@ -257,13 +261,13 @@ def test_refuses_an_evaluation_that_does_not_fit(
 def test_a_graph_that_differs_from_torch_is_not_shipped(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
 ) -> None:
-    honest = export.run_onnx
+    honest = runtime.run
 
     def shifted(path: Path, image: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
         answers = honest(path, image, batch)
         return {name: values + 0.01 * name.startswith(kind) for name, values in answers.items()}
 
-    monkeypatch.setattr(export, "run_onnx", shifted)
+    monkeypatch.setattr(runtime, "run", shifted)
     with pytest.raises(ExportError, match=said):
         export.export(source, source.with_name("evaluation.json"), tmp_path / "models", name="toy")
     assert not (tmp_path / "models").exists()
