@@ -25,7 +25,8 @@ packages)
     python -m venv --without-pip /opt/packages
     pip --python /opt/packages/bin/python install --no-compile --no-deps --require-hashes -r "$1"
     find /opt/packages -type d -name tests -prune -exec rm -rf {} +
-    bytecode "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" /opt/packages/lib
+    bytecode "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+    bytecode -q /opt/packages/lib || true # torch has files for newer interpreters among its own
     ;;
 ours)
     pip wheel --no-build-isolation --no-deps --no-index --wheel-dir wheels .
