@@ -1,8 +1,8 @@
 """Whether the service in this container is ready, for Docker's HEALTHCHECK: exit status 0 or 1.
 
 Asks /health/ready, which needs no key, where `PARALLAX_HOST` and `PARALLAX_PORT` say, and with TLS
-where `PARALLAX_TLS_CERT` is set; whose certificate it is does not matter on the way to oneself. Knows
-nothing of flags, so in a container settings are variables. It runs every few seconds beside the
+where `PARALLAX_TLS_CERT` is set; whose certificate it is does not matter on the way to oneself.
+Knows nothing of flags, so in a container settings are variables. It runs every few seconds beside the
 service: a socket is enough, and costs half of what an HTTP client does.
 """
 

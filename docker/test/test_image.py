@@ -1,11 +1,13 @@
 """The images as they run in production: confined, not root, and ended by SIGTERM."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from docker.test.conftest import ROOT, TARGETS, build
 from docker.test.containers import CONFINED, Container, ask, running
@@ -163,11 +165,29 @@ def test_the_gpu_image_lacks_nothing_but_the_driver(engine: Engine, absent: list
 
 
 @pytest.mark.skipif("training" not in TARGETS, reason="needs IMAGES to name training: gigabytes")
-def test_the_training_image_trains(engine: Engine, absent: list[str]) -> None:
+def test_the_training_image_trains(engine: Engine, absent: list[str], tmp_path: Path) -> None:
+    """A step on noise, from a folder of images to a checkpoint, and all modules can be had."""
     image = build(engine, "training")
-    assert "export" in engine("run", "--rm", *CONFINED, image, "--help")
-    found = engine(
-        *("run", "--rm", *CONFINED, "--entrypoint", "python", image, "-c"),
-        "import torch, training.train; print(torch.ones(2).sum().item())",
+    for part in ("train", "test"):
+        for label in "01":
+            (tmp_path / "data" / part / label).mkdir(parents=True)
+            for number in range(24):
+                noise = Image.frombytes("L", (28, 28), os.urandom(28 * 28))
+                noise.save(tmp_path / "data" / part / label / f"{number}.png")
+    for folder in (tmp_path, *tmp_path.rglob("*")):
+        folder.chmod(0o777)
+    engine(
+        *("run", "--rm", *CONFINED, "--volume", f"{tmp_path}:/work", image, "train"),
+        *("/opt/parallax/lib/training/configs/mnist-fast.toml", "--run", "runs/noise"),
+        *("data.source=imagefolder:data", "data.validation=8", "data.calibration=8"),
+        *("optimizer.epochs=1", "optimizer.batch_size=8"),
+        timeout=600,
     )
-    assert found.strip() == "2.0"
+    assert list((tmp_path / "runs" / "noise").rglob("*.safetensors"))
+    engine(
+        *("run", "--rm", *CONFINED, "--entrypoint", "python", image, "-c"),
+        "import importlib, pkgutil, training\n"
+        "for module in pkgutil.walk_packages(training.__path__, 'training.'):\n"
+        "    importlib.import_module(module.name)",
+        timeout=300,
+    )

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from service.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -80,8 +82,6 @@ def test_one_of_cpu_and_gpu_runs_and_cpu_by_default() -> None:
 
 
 def test_the_service_has_longer_to_end_than_it_takes() -> None:
-    from service.settings import Settings
-
     for name in ("parallax", "parallax-gpu"):
         given = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
         assert given > Settings().grace_s
