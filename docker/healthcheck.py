@@ -2,8 +2,8 @@
 
 Asks /health/ready, which needs no key, where `PARALLAX_HOST` and `PARALLAX_PORT` say, and with TLS
 where `PARALLAX_TLS_CERT` is set; whose certificate it is does not matter on the way to oneself.
-Knows nothing of flags, so in a container settings are variables. It runs every few seconds beside the
-service: a socket is enough, and costs half of what an HTTP client does.
+Knows nothing of flags, so in a container settings are variables. It runs every few seconds beside
+the service: a socket is enough, and costs half of what an HTTP client does.
 """
 
 import os
