@@ -13,7 +13,7 @@ EVALUATE ?= --attack linf:0.3:0.01:40 --attack linf:0.3:0.01:10
 REPORT ?= runs/reproduction.md
 SERVING = .venv/installed-$(EXTRA)
 
-.PHONY: help serve test check format train-cifar10 reproduce bench bench-train bench-serve clean
+.PHONY: help serve test test-docker check format lock train-cifar10 reproduce bench bench-train bench-serve clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1  /p' Makefile
@@ -56,6 +56,19 @@ reproduce: .venv-dev/installed ## train, evaluate and report the paper's methods
 		.venv-dev/bin/parallax-train evaluate runs/$$name $(EVALUATE) $(if $(COUNT),--count $(COUNT)); \
 		made="$$made runs/$$name"; \
 	done; .venv-dev/bin/parallax-train report --paper $$made --out $(REPORT)
+
+# What the images hold, by hash. The interpreter and the platform are the base image's.
+LOCK = .venv-dev/bin/uv pip compile --quiet --upgrade --generate-hashes --no-header \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28
+
+lock: .venv-dev/installed ## renew docker/requirements-*.txt from pyproject.toml
+	$(LOCK) --output-file docker/requirements-build.txt docker/requirements-build.in
+	$(LOCK) --output-file docker/requirements-cpu.txt --extra cpu pyproject.toml
+	$(LOCK) --output-file docker/requirements-gpu.txt --extra gpu pyproject.toml docker/requirements-gpu.in
+	$(LOCK) --output-file docker/requirements-training.txt --extra cpu --extra train pyproject.toml docker/requirements-training.in
+
+test-docker: .venv-dev/installed ## build, run and question the images (root, Docker; IMAGES="cpu gpu training")
+	.venv-dev/bin/python -m pytest docker/test $(ARGS)
 
 bench: bench-train bench-serve ## images/s of training, requests/s of the service beside others
 
