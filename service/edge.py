@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import Gate
+from service.body import headers_of
 from service.errors import BodyLate, BodyTooLarge, Overloaded, ParameterRefused, ShuttingDown
 from service.hot import HotRoutes
 from service.logs import CURRENT_ID
@@ -70,7 +71,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(reversed(scope["headers"]))  # of two the first counts
+        headers = headers_of(scope)
         request_id = _request_id(headers.get(_ID_HEADER))
         CURRENT_ID.set(request_id)  # the server gives each request a context of its own
         began = time.perf_counter()

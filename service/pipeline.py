@@ -131,9 +131,8 @@ class Pipeline:
         Raises:
             Overloaded, ShuttingDown, DeadlineExceeded: for the request as a whole.
         """
-        now = asyncio.get_running_loop().time()
-        deadline = now + self._deadline_s if deadline is None else deadline
-        with lane.batcher.admit(len(uploads), time_left_s=deadline - now):
+        deadline, left_s = self._time_until(deadline)
+        with lane.batcher.admit(len(uploads), time_left_s=left_s):
             decoded = await self._decode(uploads, lane, strict_size, deadline)
             inputs = [entry.input.pixels for entry in decoded if isinstance(entry, _Decoded)]
             served = []
@@ -152,15 +151,20 @@ class Pipeline:
         Raises:
             Overloaded, ShuttingDown, DeadlineExceeded: for the request as a whole.
         """
-        now = asyncio.get_running_loop().time()
-        deadline = now + self._deadline_s if deadline is None else deadline
-        with lane.batcher.admit(len(images), time_left_s=deadline - now):
+        deadline, left_s = self._time_until(deadline)
+        with lane.batcher.admit(len(images), time_left_s=left_s):
             served = await lane.batcher.submit(images, deadline=deadline)
         entries: list[Entry] = [
             _examined(value, piece, rule) for piece in served for value in piece.values
         ]
         self._record(entries, lane)
         return entries
+
+    def _time_until(self, deadline: float | None) -> tuple[float, float]:
+        """A deadline by the loop's clock, the settings' where None, and the seconds until then."""
+        now = asyncio.get_running_loop().time()
+        deadline = now + self._deadline_s if deadline is None else deadline
+        return deadline, deadline - now
 
     async def _decode(
         self, uploads: Sequence[Upload], lane: Lane, strict_size: bool, deadline: float

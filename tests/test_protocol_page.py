@@ -21,8 +21,10 @@ PAGE = (ROOT / "docs" / "protocol.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with serving(ToyFolder(ROOT / "models")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    models = tmp_path_factory.mktemp("page") / "models"  # beside which the server's log is written
+    models.symlink_to(ROOT / "models")
+    with serving(ToyFolder(models)) as server:
         yield server
 
 

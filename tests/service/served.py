@@ -5,8 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +13,9 @@ from typing import IO, Any
 
 import httpx2
 
+from tests.service.serving import PATIENCE_S, starting
 from tests.service.toy import ATTACKED, ToyFolder
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 120.0  # a busy machine is no failure
 _WHERE = re.compile(r"http://127\.0\.0\.1:(\d+)")
 _COMPLAINT = re.compile(r"(?m)^.*(?:\"level\":\"(?:warning|error|critical)\"|Traceback|Error:).*$")
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -74,26 +71,13 @@ def serving(
 ) -> Iterator[Served]:
     """`parallax serve` with the toy model; settings are variables, killed at the end."""
     variables = {f"PARALLAX_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", *flags]
-    log = toy.root.parent / f"log-{time.monotonic_ns()}" if stderr is None else None
-    written = log.open("w") if log else stderr
-    with subprocess.Popen(
-        [*command, "--models", str(toy.root), "--provider", "cpu", "--threads", "1"],
-        stdout=subprocess.PIPE,
-        stderr=written,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            where = process.stdout.readline()
-            found = _WHERE.search(where)
-            assert found, where + (log.read_text() if log else "")
-            yield Served(process, int(found[1]), log)
-        finally:
-            process.kill()
-            if log and not isinstance(written, int) and written is not None:
-                written.close()
+    with starting(toy.root, "--threads", "1", *flags, stderr=stderr, **variables) as running:
+        process, log = running
+        assert process.stdout is not None
+        where = process.stdout.readline()
+        found = _WHERE.search(where)
+        assert found, where + log.read_text()
+        yield Served(process, int(found[1]), log if stderr is None else None)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Any, Self
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
@@ -28,7 +28,7 @@ REQUEST = (
 )
 
 _ESTABLISHED = "01"
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 _WHERE = re.compile(r"https?://(?:\[?([\w.:]+?)\]?):(\d+)")
 
 
@@ -83,21 +83,25 @@ def serving(models: Path, *flags: str, **variables: str) -> Iterator[Served]:
 
 @contextmanager
 def starting(
-    models: Path, *flags: str, **variables: str
+    models: Path, *flags: str, stderr: IO[Any] | int | None = None, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """The same without waiting for what it says; its standard error is in a file."""
+    """The same without waiting for what it says; its standard error is in a file, or elsewhere."""
     log = models.parent / f"log-{time.monotonic_ns()}"
     command = [sys.executable, "-m", "service.cli", "serve", "--models", str(models)]
     if "--port" not in flags:
         command += ["--port", "0"]
     command += ["--provider", "cpu", *flags]
-    environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"} | variables
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
         signal.signal(signal.SIGINT, signal.default_int_handler)  # else the child ignores it, too
     with (
         log.open("w") as written,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=written, text=True, env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=written if stderr is None else stderr,
+            text=True,
+            env=environment,
         ) as process,
     ):
         try:

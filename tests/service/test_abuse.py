@@ -28,7 +28,8 @@ from tests.service.hostile import (
     webp_of,
     zipped,
 )
-from tests.service.served import PATIENCE_S, Served, post, serving, statuses, unharmed
+from tests.service.served import Served, post, serving, statuses, unharmed
+from tests.service.serving import PATIENCE_S
 from tests.service.toy import ATTACKED, NATURAL, ToyFolder, encode, pixels
 
 JPEG = encode(pixels(1, 1, 1), "JPEG")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from service.log_sink import LogSink
 from service.logs import CURRENT_ID, Style, hold_standard_streams, logging_to, style_of, timestamp
-from tests.service.served import ROOT
+from tests.service.serving import ROOT
 
 HOSTILE = (
     'plain "quoted" \\ text',
