@@ -70,9 +70,7 @@ def serving(
     toy: ToyFolder, *flags: str, stderr: IO[Any] | int | None = None, **settings: object
 ) -> Iterator[Served]:
     """`parallax serve` with the toy model; settings are variables, killed at the end."""
-    variables: dict[str, Any] = {
-        f"PARALLAX_{name.upper()}": str(value) for name, value in settings.items()
-    }
+    variables = {f"PARALLAX_{name.upper()}": str(value) for name, value in settings.items()}
     with starting(toy.root, "--threads", "1", *flags, stderr=stderr, **variables) as running:
         process, log = running
         assert process.stdout is not None

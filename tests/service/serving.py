@@ -68,7 +68,7 @@ class Served:
 @contextmanager
 def serving(models: Path, *flags: str, **variables: str) -> Iterator[Served]:
     """`parallax serve` on a free port, on the CPU."""
-    with starting(models, *flags, **variables) as (process, log):
+    with starting(models, *flags, stderr=None, **variables) as (process, log):
         assert process.stdout is not None
         greeting: list[str] = []
         late = threading.Timer(PATIENCE_S, process.kill)
